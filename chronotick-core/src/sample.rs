@@ -1,0 +1,80 @@
+//! One exchange with a reference: what a source yields and everything downstream starts from.
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::{Local, Offset, Span, Temperature, Timestamp};
+
+/// Which source a sample came from: its index in the runner's list of sources.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SourceId(pub u8);
+
+/// One exchange with a reference clock.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Counter reading at the middle of the exchange.
+    pub local: Timestamp<Local>,
+    /// Measured reference - local at that instant.
+    pub offset: Offset,
+    /// Round-trip delay of the exchange. The measurement is wrong by at most half of it, plus the root distance.
+    pub delay: Span,
+    /// The server's own error budget: root delay / 2 + root dispersion (RFC 5905).
+    pub root_distance: Span,
+    /// Temperature near the oscillator, where a sensor exists.
+    pub temperature: Option<Temperature>,
+    /// Where the exchange was made.
+    pub source: SourceId,
+}
+
+impl Sample {
+    /// How far the measured offset can be from the truth if the server told it: delay / 2 + root distance.
+    pub const fn error_bound(&self) -> Span {
+        Span::from_nanos(self.delay.as_nanos() / 2 + self.delay.as_nanos() % 2).saturating_add(self.root_distance)
+    }
+
+    /// Why this sample cannot be used at all, if so.
+    pub fn validate(&self) -> Result<(), SampleError> {
+        if self.delay.as_nanos() < 0 {
+            return Err(SampleError::NegativeDelay);
+        }
+        if self.root_distance.as_nanos() < 0 {
+            return Err(SampleError::NegativeRootDistance);
+        }
+        if self.temperature.is_some_and(|t| !t.is_finite()) {
+            return Err(SampleError::TemperatureNotFinite);
+        }
+        Ok(())
+    }
+}
+
+/// Why a sample was refused. Refusing loses nothing: the state is as before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum SampleError {
+    /// The round trip took less than no time.
+    NegativeDelay,
+    /// The server claims a negative error.
+    NegativeRootDistance,
+    /// The temperature is NaN or infinite.
+    TemperatureNotFinite,
+    /// The sample is older than one already used.
+    OutOfOrder,
+    /// The sample lies in the future of the `now` that came with it.
+    FromTheFuture,
+    /// The source's index is beyond the pipeline's capacity.
+    UnknownSource,
+}
+
+impl core::fmt::Display for SampleError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::NegativeDelay => "the round-trip delay is negative",
+            Self::NegativeRootDistance => "the root distance is negative",
+            Self::TemperatureNotFinite => "the temperature is not finite",
+            Self::OutOfOrder => "the sample is older than one already used",
+            Self::FromTheFuture => "the sample lies in the future",
+            Self::UnknownSource => "more sources than the pipeline has room for",
+        })
+    }
+}
+
+impl core::error::Error for SampleError {}

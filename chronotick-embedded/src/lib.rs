@@ -1,0 +1,3 @@
+//! ChronoTick on microcontrollers.
+#![no_std]
+#![forbid(unsafe_code)]

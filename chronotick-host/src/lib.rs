@@ -1,0 +1,2 @@
+//! The host side of ChronoTick.
+#![deny(unsafe_code)]
