@@ -165,4 +165,3 @@ impl ClockSource for Pipeline {
         self.estimate(at)
     }
 }
-
