@@ -1,2 +1,4 @@
 //! The host side of ChronoTick.
 #![deny(unsafe_code)]
+
+pub mod worker;
