@@ -2,3 +2,7 @@
 #![deny(unsafe_code)]
 
 pub mod worker;
+
+pub mod trace;
+
+pub mod replay;
