@@ -24,8 +24,7 @@ pub const HEADER: &str = "local_ns,offset_ns,delay_ns,root_distance_ns,temperatu
 /// The header line of the file with the truth that goes with a simulated trace.
 pub const TRUTH_HEADER: &str = "local_ns,truth_offset_ns";
 
-const COLUMNS: [&str; 6] =
-    ["local_ns", "offset_ns", "delay_ns", "root_distance_ns", "temperature_c", "source"];
+const COLUMNS: [&str; 6] = ["local_ns", "offset_ns", "delay_ns", "root_distance_ns", "temperature_c", "source"];
 
 /// A trace in memory: samples in ascending local time, and the names that their source numbers stand for.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -412,7 +411,10 @@ mod tests {
         assert_eq!(refusal("1,x,3,4,,"), "t.csv:3:3: offset_ns must be an integer number of nanoseconds");
         assert_eq!(refusal("1,2,-3,4,,"), "t.csv:3:5: delay_ns must not be negative");
         assert_eq!(refusal("1,2,3,4,nan,"), "t.csv:3:9: temperature_c must be empty or a finite number");
-        assert_eq!(refusal("9223372036854775808,2,3,4,,"), "t.csv:3:1: local_ns must be an integer number of nanoseconds");
+        assert_eq!(
+            refusal("9223372036854775808,2,3,4,,"),
+            "t.csv:3:1: local_ns must be an integer number of nanoseconds"
+        );
         assert_eq!(refusal("1,2,3,4,,\n\n2,2,3,4,,"), "t.csv:4:1: the row ends before offset_ns; a row has 6 columns");
         assert_eq!(refusal(""), "t.csv:3:1: the trace has no rows");
         assert!(parse("local_ns,offset_ns\n1,2\n").expect_err("header").to_string().starts_with("t.csv:1:1: expected"));

@@ -63,12 +63,8 @@ impl Forecasters {
 pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let trace = Trace::read(&args.trace)?;
     let config = Config { forecasters: args.forecasters.enabled(), ..Config::default() };
-    let options = Options {
-        horizons: args.horizons.clone(),
-        stride: args.stride as usize,
-        warmup: args.warmup as usize,
-        config,
-    };
+    let options =
+        Options { horizons: args.horizons.clone(), stride: args.stride as usize, warmup: args.warmup as usize, config };
     let mut out: Box<dyn Write> = match &args.predictions {
         Some(path) => {
             let file = File::create(path)

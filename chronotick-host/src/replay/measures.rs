@@ -61,10 +61,7 @@ impl Measures {
             bound: 0.0,
             violations: 0,
         };
-        Self {
-            horizons: horizons.iter().map(tally).collect(),
-            samples: samples.to_vec(),
-        }
+        Self { horizons: horizons.iter().map(tally).collect(), samples: samples.to_vec() }
     }
 
     /// Asks the pipeline, frozen at row `index`, about the later measurement nearest to each horizon.

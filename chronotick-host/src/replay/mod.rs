@@ -23,8 +23,7 @@ pub use plot::{PlotError, plot};
 use crate::trace::push_integer;
 
 /// The header of the predictions file.
-pub const PREDICTIONS_HEADER: &str =
-    "origin_ns,target_ns,offset_ns,low95_ns,high95_ns,bound_low_ns,bound_high_ns,tier";
+pub const PREDICTIONS_HEADER: &str = "origin_ns,target_ns,offset_ns,low95_ns,high95_ns,bound_low_ns,bound_high_ns,tier";
 
 /// Answers a request at once, in the same process. `None`: no such model, or it failed.
 pub trait Forecaster {
@@ -84,14 +83,9 @@ impl Prediction {
                 bound: e.bound.half_width(),
                 tier: e.tier,
             },
-            None => Self {
-                origin,
-                target,
-                offset: Offset::ZERO,
-                interval: Span::MAX,
-                bound: Span::MAX,
-                tier: Tier::Raw,
-            },
+            None => {
+                Self { origin, target, offset: Offset::ZERO, interval: Span::MAX, bound: Span::MAX, tier: Tier::Raw }
+            }
         }
     }
 
@@ -223,12 +217,7 @@ mod tests {
     }
 
     fn options() -> Options {
-        Options {
-            horizons: vec![Span::ZERO, Span::from_secs(64)],
-            stride: 3,
-            warmup: 10,
-            config: Config::default(),
-        }
+        Options { horizons: vec![Span::ZERO, Span::from_secs(64)], stride: 3, warmup: 10, config: Config::default() }
     }
 
     fn run(samples: &[Sample]) -> (String, Summary) {

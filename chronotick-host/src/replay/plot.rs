@@ -11,7 +11,6 @@ use super::Prediction;
 /// Most points drawn of each kind; more only make the file large.
 const MOST_POINTS: usize = 4000;
 
-
 /// The picture could not be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlotError(String);
@@ -36,9 +35,8 @@ pub fn plot(samples: &[Sample], served: &[Prediction], title: &str, out: &Path) 
     let hours = |t: chronotick_core::Timestamp<chronotick_core::Local>| t.since(start).as_secs_f64() / 3600.0;
     let span = hours(last.target).max(1e-9);
     let slope = last.offset.since(first.offset).as_secs_f64() / span;
-    let relative = |h: f64, offset: chronotick_core::Offset| {
-        (offset.since(first.offset).as_secs_f64() - slope * h) * 1e6
-    };
+    let relative =
+        |h: f64, offset: chronotick_core::Offset| (offset.since(first.offset).as_secs_f64() - slope * h) * 1e6;
 
     let every = served.len().div_ceil(MOST_POINTS);
     let line: Vec<(f64, f64, f64)> = served
@@ -69,11 +67,8 @@ pub fn plot(samples: &[Sample], served: &[Prediction], title: &str, out: &Path) 
             .build_cartesian_2d(0.0..span, low..high)?;
         chart.configure_mesh().x_desc("hours").y_desc("offset from a straight line, us").draw()?;
         chart.draw_series(dots.iter().map(|&p| Circle::new(p, 1, BLACK.mix(0.25).filled())))?;
-        let band: Vec<(f64, f64)> = line
-            .iter()
-            .map(|&(h, y, w)| (h, y + w))
-            .chain(line.iter().rev().map(|&(h, y, w)| (h, y - w)))
-            .collect();
+        let band: Vec<(f64, f64)> =
+            line.iter().map(|&(h, y, w)| (h, y + w)).chain(line.iter().rev().map(|&(h, y, w)| (h, y - w))).collect();
         chart.draw_series([Polygon::new(band, BLUE.mix(0.2))])?;
         chart.draw_series(LineSeries::new(line.iter().map(|&(h, y, _)| (h, y)), &BLUE))?;
         root.present()?;
@@ -92,8 +87,7 @@ fn vertical_range(line: &[(f64, f64, f64)], dots: &[(f64, f64)]) -> (f64, f64) {
     widths.sort_by(f64::total_cmp);
     let width = widths.get(widths.len() / 2).copied().unwrap_or(0.0);
     let ends = line.iter().flat_map(|l| [l.1 - width, l.1 + width]).chain(middle.iter().copied());
-    let (low, high) = ends
-        .filter(|v| v.is_finite())
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
+    let (low, high) =
+        ends.filter(|v| v.is_finite()).fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
     if low < high { (low - 0.05 * (high - low), high + 0.05 * (high - low)) } else { (-1.0, 1.0) }
 }
