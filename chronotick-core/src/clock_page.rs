@@ -1,1 +1,627 @@
-//! The published record as words: encode, decode and the pure arithmetic of a read.
+//! The published record as eight words, and the arithmetic of a read.
+//!
+//! A [`ClockPage`] is a [`ClockRecord`] in the form that readers compute with: it maps a reading of the hardware counter
+//! straight to UTC, in fixed point, and fits in one cache line of 64 bytes. For a reading `c`, with the words named as in the
+//! table and all shifts rounding down,
+//!
+//! ```text
+//! d     = (c - anchor) * mult >> 48                      local ns since the anchor, at the corrected rate
+//! utc   = base + d + (slew * min(d, slew_span) >> 40)
+//! width = width0 + (growth * |d| >> 32)                  the hard bound and the 95 % half-width, each with its own growth
+//! ```
+//!
+//! | word | bits | content |
+//! |---|---|---|
+//! | 0 | 0..64 | `anchor`: counter reading at which the record starts |
+//! | 1 | 0..64 | `base`: served UTC there, signed ns since 1970 |
+//! | 2 | 0..64 | `mult`: corrected ns per tick, Q16.48; 0 marks a blank record |
+//! | 3 | 0..32 | `slew`: additional slope, signed, 2^-40 |
+//! | 3 | 32..64 | `slew_span`: how long it lasts, in 2^10 ns |
+//! | 4 | 0..64 | hard bound at the anchor, signed ns; 2^63 - 1 is "unbounded" |
+//! | 5 | 0..64 | 95 % half-width at the anchor, signed ns; 2^63 - 1 is "unknown" |
+//! | 6 | 0..32 | growth of the hard bound, 2^-32, rounded up |
+//! | 6 | 32..64 | growth of the 95 % half-width, 2^-32, rounded up |
+//! | 7 | 0..8 | tier |
+//! | 7 | 8..16 | reason |
+//! | 7 | 16..32 | epoch |
+//! | 7 | 32..40 | marks: free for whoever shares the page |
+//! | 7 | 40..64 | `void_after`, in 2^26 ns (67 ms), rounded down |
+//!
+//! Past `void_after` both widths go on with the widest configured growth and the tier is [`Tier::Cached`]; past
+//! [`CACHED_SPANS`] times that, [`Tier::Raw`] without bound. All arithmetic is exact in 128 bits, saturates at the ends of the
+//! range and is defined for every content of the words.
+
+use serde::{Deserialize, Serialize};
+
+use crate::fallback::{Reason, Tier};
+use crate::interval::{ErrorBound, PredictionInterval};
+use crate::served::{ClockRecord, SLEW_SCALE};
+use crate::units::{Local, Rate, Span, Timestamp, Utc};
+
+/// After this many times `void_after` a record says nothing about its error any more.
+pub const CACHED_SPANS: i64 = 24;
+
+const MULT_BITS: u32 = 48;
+const SLEW_BITS: u32 = 40;
+const SLEW_SPAN_BITS: u32 = 10;
+const GROWTH_BITS: u32 = 32;
+const VOID_BITS: u32 = 26;
+/// A counter this little before the anchor (1 ms) is ordinary: records start slightly ahead of their publication.
+const AHEAD: i64 = 1 << 20;
+/// Added to both widths: the rounding of the time, of the growth, and of the switch from one record to the next.
+const ROUNDING: Span = Span::from_nanos(4);
+
+/// How the hardware counter maps to local time at its nominal frequency.
+///
+/// ```
+/// use chronotick_core::clock_page::CounterScale;
+/// let scale = CounterScale::from_hz(1_000, 0, 2.5e9);
+/// assert_eq!(scale.local(3_500).as_nanos(), 1_000);
+/// assert_eq!(scale.ticks(scale.local(3_500)), 3_500);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CounterScale {
+    /// A counter reading.
+    pub ticks: u64,
+    /// The local time there, in ns.
+    pub local: i64,
+    /// Nominal ns per tick, Q16.48; above 0 and below 2^63.
+    pub mult: u64,
+}
+
+impl CounterScale {
+    /// The counter counts nanoseconds and is local time itself.
+    pub const NANOS: Self = Self {
+        ticks: 0,
+        local: 0,
+        mult: 1 << MULT_BITS,
+    };
+
+    /// From the counter's nominal frequency; one that is not finite or out of range (30 kHz to 250 GHz keep full use of the
+    /// fixed point) is limited.
+    pub fn from_hz(ticks: u64, local: i64, hz: f64) -> Self {
+        Self {
+            ticks,
+            local,
+            mult: fixed_mult(1e9 / hz),
+        }
+    }
+
+    /// The nominal frequency, in Hz.
+    pub fn hz(&self) -> f64 {
+        1e9 / (self.mult as f64 / MULT_ONE)
+    }
+
+    /// The local time at a counter reading, rounded down, saturating.
+    #[inline]
+    pub fn local(&self, ticks: u64) -> Timestamp<Local> {
+        Timestamp::from_nanos(saturate(
+            self.local as i128 + scaled(ticks, self.ticks, self.mult),
+        ))
+    }
+
+    /// The first counter reading at or after a local time, saturating.
+    pub fn ticks(&self, local: Timestamp<Local>) -> u64 {
+        let nanos = i128::from(local.as_nanos()) - i128::from(self.local);
+        let mult = i128::from(self.mult.max(1));
+        let ticks = ((nanos << MULT_BITS) + mult - 1)
+            .div_euclid(mult)
+            .clamp(i64::MIN.into(), i64::MAX.into());
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "limited to i64 the line above"
+        )]
+        self.ticks.wrapping_add_signed(ticks as i64)
+    }
+}
+
+/// The widest growth that the configuration allows, for readers beyond `void_after`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WidestGrowth {
+    /// Of the hard bound, in 2^-32.
+    pub bound: u32,
+    /// Of the 95 % half-width, in 2^-32.
+    pub interval: u32,
+}
+
+impl WidestGrowth {
+    /// From rates, rounded up.
+    pub fn new(bound: Rate, interval: Rate) -> Self {
+        Self {
+            bound: fixed_growth(bound),
+            interval: fixed_growth(interval),
+        }
+    }
+}
+
+/// One record, as published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockPage {
+    words: [u64; 8],
+}
+
+impl ClockPage {
+    /// Nothing published yet.
+    pub const BLANK: Self = Self { words: [0; 8] };
+
+    /// From its words, whatever they hold.
+    #[inline(always)]
+    pub const fn from_words(words: [u64; 8]) -> Self {
+        Self { words }
+    }
+
+    /// Its words.
+    #[inline(always)]
+    pub const fn words(&self) -> &[u64; 8] {
+        &self.words
+    }
+
+    /// Nothing was published, or the memory was wiped.
+    pub const fn is_blank(&self) -> bool {
+        self.words[2] == 0
+    }
+
+    /// The record in fixed point. Widths and growths round up, `void_after` down.
+    pub fn encode(record: &ClockRecord, scale: &CounterScale) -> Self {
+        let anchor = scale.ticks(record.at);
+        let base = record.utc_at(scale.local(anchor));
+        let rate = record.rate.value().clamp(-0.5, 0.5);
+        let mult = round_i64(scale.mult as f64 * if rate.is_nan() { 0.0 } else { rate });
+        let mult = scale
+            .mult
+            .saturating_add_signed(mult)
+            .clamp(1, i64::MAX.cast_unsigned());
+        let slew_limit = f64::from(i32::MAX);
+        let slew = round_i64((record.slew.value() * SLEW_SCALE).clamp(-slew_limit, slew_limit));
+        let slew_span = (record.slew_span.as_nanos().max(0) >> SLEW_SPAN_BITS).min(u32::MAX.into());
+        // A reader may stand up to the lead before the anchor, where the slew has further to go.
+        let ahead = Span::from_nanos(AHEAD).as_secs_f64() * record.slew.value().abs();
+        let slack =
+            ROUNDING.saturating_add(Span::from_secs_f64(if slew_span > 0 { ahead } else { 0.0 }));
+        let bound = record.bound.half_width().saturating_add(slack);
+        let interval = record.interval.half_width().saturating_add(slack);
+        let void = (record.void_after.as_nanos().max(0) >> VOID_BITS).min((1 << 24) - 1);
+        Self {
+            words: [
+                anchor,
+                base.as_nanos().cast_unsigned(),
+                mult,
+                low(slew.cast_unsigned()) | slew_span.cast_unsigned() << 32,
+                bound.as_nanos().cast_unsigned(),
+                interval.as_nanos().cast_unsigned(),
+                u64::from(fixed_growth(record.bound_growth))
+                    | u64::from(fixed_growth(record.interval_growth)) << 32,
+                record.tier as u64
+                    | (record.reason as u64) << 8
+                    | u64::from(record.epoch) << 16
+                    | void.cast_unsigned() << 40,
+            ],
+        }
+    }
+
+    /// Back to a record on the scale's local time; `None` when it is blank or its tier or reason is unknown.
+    pub fn decode(&self, scale: &CounterScale) -> Option<ClockRecord> {
+        if self.is_blank() {
+            return None;
+        }
+        let words = &self.words;
+        let rate =
+            (i128::from(words[2]) - i128::from(scale.mult)) as f64 / scale.mult.max(1) as f64;
+        let slew_span = i64::from(high(words[3])) << SLEW_SPAN_BITS;
+        let growth = |fixed: u32| Rate::new(f64::from(fixed) / GROWTH_ONE);
+        Some(ClockRecord {
+            at: scale.local(words[0]),
+            utc: Timestamp::from_nanos(words[1].cast_signed()),
+            rate: Rate::new(rate),
+            slew: if slew_span == 0 {
+                Rate::ZERO
+            } else {
+                Rate::new(self.slew() as f64 / SLEW_SCALE)
+            },
+            slew_span: Span::from_nanos(slew_span),
+            bound: ErrorBound::new(Span::from_nanos(words[4].cast_signed())),
+            bound_growth: growth(low_u32(words[6])),
+            interval: PredictionInterval::new(Span::from_nanos(words[5].cast_signed())),
+            interval_growth: growth(high(words[6])),
+            void_after: Span::from_nanos(self.void_after()),
+            tier: Tier::from_u8(words[7].to_le_bytes()[0])?,
+            reason: Reason::from_u8(words[7].to_le_bytes()[1])?,
+            epoch: self.epoch(),
+        })
+    }
+
+    /// The byte that is free for whoever shares the page.
+    #[inline(always)]
+    pub const fn marks(&self) -> u8 {
+        self.words[7].to_le_bytes()[4]
+    }
+
+    /// The same record with other marks.
+    pub const fn with_marks(mut self, marks: u8) -> Self {
+        self.words[7] = self.words[7] & !(0xFF << 32) | (marks as u64) << 32;
+        self
+    }
+
+    /// The same record starting at `utc` or later: what a writer does so that rounding never takes a nanosecond back.
+    pub fn not_before(mut self, utc: Timestamp<Utc>) -> Self {
+        self.words[1] = self.words[1]
+            .cast_signed()
+            .max(utc.as_nanos())
+            .cast_unsigned();
+        self
+    }
+
+    /// The counter reading at which the record starts.
+    #[inline(always)]
+    pub const fn anchor(&self) -> u64 {
+        self.words[0]
+    }
+
+    /// Counts the steps of the served clock.
+    pub const fn epoch(&self) -> u16 {
+        let bytes = self.words[7].to_le_bytes();
+        u16::from_le_bytes([bytes[2], bytes[3]])
+    }
+
+    /// What a reader is told whose counter reads `counter`.
+    #[inline(always)]
+    pub fn time_at(&self, counter: u64, widest: WidestGrowth) -> PageReading {
+        let exact = scaled(counter, self.words[0], self.words[2]);
+        let void = self.void_after();
+        // One comparison sends everything unusual away: blank and void records, and counters far before the anchor.
+        if exact >= i128::from(-AHEAD) && exact < i128::from(void) {
+            #[expect(clippy::cast_possible_truncation, reason = "the comparison above")]
+            let d = exact as i64;
+            self.reading(d, self.utc_after(d), self.widths_after(d), self.words[7])
+        } else {
+            self.time_out_of_range(saturate(exact), widest)
+        }
+    }
+
+    /// Only the time, for the same counter reading.
+    #[inline(always)]
+    pub fn utc_at(&self, counter: u64) -> Timestamp<Utc> {
+        Timestamp::from_nanos(self.utc_after(saturate(scaled(
+            counter,
+            self.words[0],
+            self.words[2],
+        ))))
+    }
+
+    #[inline(always)]
+    fn utc_after(&self, d: i64) -> i64 {
+        let span = i64::from(high(self.words[3])) << SLEW_SPAN_BITS;
+        let slewed = (i128::from(self.slew()) * i128::from(d.min(span))) >> SLEW_BITS;
+        #[expect(clippy::cast_possible_truncation, reason = "below 2^31 * 2^63 / 2^40")]
+        let slewed = slewed as i64;
+        self.words[1]
+            .cast_signed()
+            .saturating_add(d)
+            .saturating_add(slewed)
+    }
+
+    /// Hard bound and 95 % half-width.
+    #[inline(always)]
+    fn widths_after(&self, d: i64) -> (i64, i64) {
+        let d = d.unsigned_abs();
+        (
+            self.words[4]
+                .cast_signed()
+                .saturating_add(growth_over(low_u32(self.words[6]), d)),
+            self.words[5]
+                .cast_signed()
+                .saturating_add(growth_over(high(self.words[6]), d)),
+        )
+    }
+
+    #[inline(always)]
+    fn reading(
+        &self,
+        since_anchor: i64,
+        utc: i64,
+        (bound, half95): (i64, i64),
+        meta: u64,
+    ) -> PageReading {
+        PageReading {
+            utc,
+            bound,
+            half95,
+            meta,
+            since_anchor,
+        }
+    }
+
+    #[cold]
+    fn time_out_of_range(&self, d: i64, widest: WidestGrowth) -> PageReading {
+        let void = self.void_after();
+        let utc = self.utc_after(d);
+        if self.is_blank() || d > void.saturating_mul(CACHED_SPANS) {
+            return self.reading(
+                d,
+                utc,
+                (i64::MAX, i64::MAX),
+                degraded(self.words[7], Tier::Raw),
+            );
+        }
+        if d < 0 {
+            // Before the record: the line drawn backwards, with whatever slew it has to go counted as unknown.
+            let (bound, half95) = self.widths_after(d);
+            let slew = saturate((i128::from(self.slew()).abs() * i128::from(d).abs()) >> SLEW_BITS)
+                .saturating_add(1);
+            let widths = (bound.saturating_add(slew), half95.saturating_add(slew));
+            return self.reading(d, utc, widths, self.words[7]);
+        }
+        let (bound, half95) = self.widths_after(void);
+        let beyond = d.abs_diff(void);
+        let bound_growth = widest.bound.max(low_u32(self.words[6]));
+        let interval_growth = widest.interval.max(high(self.words[6]));
+        let widths = (
+            bound
+                .saturating_add(growth_over(bound_growth, beyond))
+                .saturating_add(1),
+            half95
+                .saturating_add(growth_over(interval_growth, beyond))
+                .saturating_add(1),
+        );
+        self.reading(d, utc, widths, degraded(self.words[7], Tier::Cached))
+    }
+
+    #[inline(always)]
+    fn slew(&self) -> i32 {
+        low_u32(self.words[3]).cast_signed()
+    }
+
+    #[inline(always)]
+    const fn void_after(&self) -> i64 {
+        ((self.words[7] >> 40) << VOID_BITS).cast_signed()
+    }
+}
+
+/// What a reader is told: UTC, both half-widths, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageReading {
+    utc: i64,
+    bound: i64,
+    half95: i64,
+    meta: u64,
+    since_anchor: i64,
+}
+
+impl PageReading {
+    /// The operating system's clock: uncorrected, unbounded.
+    pub const fn raw(utc: Timestamp<Utc>, reason: Reason, epoch: u16) -> Self {
+        let meta = Tier::Raw as u64 | (reason as u64) << 8 | (epoch as u64) << 16;
+        Self {
+            utc: utc.as_nanos(),
+            bound: i64::MAX,
+            half95: i64::MAX,
+            meta,
+            since_anchor: 0,
+        }
+    }
+
+    /// Served UTC.
+    #[inline]
+    pub const fn utc(&self) -> Timestamp<Utc> {
+        Timestamp::from_nanos(self.utc)
+    }
+    /// Hard bound around it.
+    #[inline]
+    pub const fn bound(&self) -> ErrorBound {
+        ErrorBound::new(Span::from_nanos(self.bound))
+    }
+    /// Calibrated 95 % interval around it.
+    #[inline]
+    pub const fn interval95(&self) -> PredictionInterval {
+        PredictionInterval::new(Span::from_nanos(self.half95))
+    }
+    /// How good it is; an unknown number is [`Tier::Raw`].
+    #[inline]
+    pub const fn tier(&self) -> Tier {
+        match Tier::from_u8(self.meta.to_le_bytes()[0]) {
+            Some(tier) => tier,
+            None => Tier::Raw,
+        }
+    }
+    /// Why; an unknown number is [`Reason::PageStale`].
+    #[inline]
+    pub const fn reason(&self) -> Reason {
+        match Reason::from_u8(self.meta.to_le_bytes()[1]) {
+            Some(reason) => reason,
+            None => Reason::PageStale,
+        }
+    }
+    /// Two readings of one epoch are monotone and continuous.
+    #[inline]
+    pub const fn epoch(&self) -> u16 {
+        let bytes = self.meta.to_le_bytes();
+        u16::from_le_bytes([bytes[2], bytes[3]])
+    }
+    /// Corrected time since the record's start; slightly negative just after an update.
+    #[inline]
+    pub const fn age(&self) -> Span {
+        Span::from_nanos(self.since_anchor)
+    }
+}
+
+const MULT_ONE: f64 = (1_u64 << MULT_BITS) as f64;
+const GROWTH_ONE: f64 = (1_u64 << GROWTH_BITS) as f64;
+
+/// `(counter - anchor) * mult`, rounded down to ns. The difference wraps: 2^63 ticks either way.
+#[inline(always)]
+fn scaled(counter: u64, anchor: u64, mult: u64) -> i128 {
+    (i128::from(counter.wrapping_sub(anchor).cast_signed()) * i128::from(mult.cast_signed()))
+        >> MULT_BITS
+}
+
+#[inline(always)]
+fn growth_over(growth: u32, d: u64) -> i64 {
+    #[expect(clippy::cast_possible_truncation, reason = "below 2^32 * 2^63 / 2^32")]
+    let grown = ((u128::from(growth) * u128::from(d)) >> GROWTH_BITS) as u64;
+    grown.cast_signed()
+}
+
+/// The tier of a record too old to stand for itself, which is no better than it was.
+fn degraded(meta: u64, tier: Tier) -> u64 {
+    meta & !0xFFFF | (meta & 0xFF).max(tier as u64) | (Reason::PageStale as u64) << 8
+}
+
+#[inline(always)]
+fn saturate(value: i128) -> i64 {
+    #[expect(clippy::cast_possible_truncation, reason = "limited just before")]
+    let limited = value.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
+    limited
+}
+
+fn fixed_mult(nanos_per_tick: f64) -> u64 {
+    round_i64(nanos_per_tick * MULT_ONE).max(1).cast_unsigned()
+}
+
+/// Rounded up; nonsense is the widest there is.
+fn fixed_growth(growth: Rate) -> u32 {
+    if !growth.is_finite() || growth.value() < 0.0 {
+        return u32::MAX;
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "float to integer saturates"
+    )]
+    let fixed = libm::ceil(growth.value() * GROWTH_ONE) as u32;
+    fixed
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "float to integer saturates, NaN becomes 0"
+)]
+fn round_i64(value: f64) -> i64 {
+    libm::rint(value) as i64
+}
+
+const fn low(word: u64) -> u64 {
+    word & 0xFFFF_FFFF
+}
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the low half is asked for")]
+const fn low_u32(word: u64) -> u32 {
+    word as u32
+}
+#[inline(always)]
+const fn high(word: u64) -> u32 {
+    low_u32(word >> 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> ClockRecord {
+        ClockRecord {
+            at: Timestamp::from_nanos(1_800_000_000_000_000_000),
+            utc: Timestamp::from_nanos(1_800_000_000_123_456_789),
+            rate: Rate::from_ppm(12.5),
+            slew: Rate::from_ppm(-500.0),
+            slew_span: Span::from_millis(20),
+            interval: PredictionInterval::new(Span::from_micros(12)),
+            interval_growth: Rate::from_ppb(20.0),
+            bound: ErrorBound::new(Span::from_micros(350)),
+            bound_growth: Rate::from_ppm(5.0),
+            void_after: Span::from_secs(3600),
+            tier: Tier::Fused,
+            reason: Reason::Nominal,
+            epoch: 7,
+        }
+    }
+
+    fn scale() -> CounterScale {
+        CounterScale {
+            ticks: 5_000_000_000,
+            local: 1_799_999_999_000_000_000,
+            mult: 0x6276_2762_7627,
+        }
+    }
+
+    const WIDEST: WidestGrowth = WidestGrowth {
+        bound: 2_147_484,
+        interval: 214_749,
+    };
+
+    #[test]
+    fn golden_words() {
+        let page = ClockPage::encode(&record(), &scale()).with_marks(0xA5);
+        // Computed by hand (rational arithmetic in another language) from the table in the module's documentation.
+        let golden = [
+            0x0000_0001_c4fe_cc01,
+            0x18fa_e276_9b0f_cd15,
+            0x0000_6276_780b_57bf,
+            0x0000_4c4b_df3b_645a,
+            0x0000_0000_0005_5940,
+            0x0000_0000_0000_30f0,
+            0x0000_0056_0000_53e3,
+            0x00d1_8ca5_0007_0000,
+        ];
+        assert_eq!(page.words(), &golden, "{:016x?}", page.words());
+    }
+
+    #[test]
+    fn tiers_fall_with_age() {
+        let page = ClockPage::encode(&record(), &scale());
+        let after = |secs: f64| {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "small and positive"
+            )]
+            page.time_at(page.anchor() + (secs * scale().hz()) as u64, WIDEST)
+        };
+        assert_eq!(
+            (after(0.0).tier(), after(3_590.0).tier()),
+            (Tier::Fused, Tier::Fused)
+        );
+        assert_eq!(
+            (after(3_601.0).tier(), after(3_601.0).reason()),
+            (Tier::Cached, Reason::PageStale)
+        );
+        assert_eq!(after(24.1 * 3_600.0).tier(), Tier::Raw);
+        assert!(!after(24.1 * 3_600.0).bound().is_bounded());
+        // 1000 s beyond at 500 ppm.
+        let grown = after(4_600.0)
+            .bound()
+            .half_width()
+            .saturating_sub(after(3_600.0).bound().half_width());
+        assert!((grown.as_secs_f64() - 0.5).abs() < 0.05, "{grown:?}");
+        assert_eq!(after(10.0).epoch(), 7);
+    }
+
+    #[test]
+    fn blank_and_garbage_are_defined() {
+        let blank = ClockPage::BLANK;
+        assert!(blank.decode(&scale()).is_none());
+        assert_eq!(blank.time_at(12_345, WIDEST).tier(), Tier::Raw);
+        for seed in 0..2_000_u64 {
+            let mut x = seed;
+            let words = core::array::from_fn(|_| {
+                x = x
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                if seed % 3 == 0 {
+                    x | 0xFFFF_0000_0000_0000
+                } else {
+                    x
+                }
+            });
+            let page = ClockPage::from_words(words);
+            for counter in [0, 1, words[0], words[0] ^ (1 << 63), u64::MAX] {
+                let reading = page.time_at(counter, WIDEST);
+                let _ = (
+                    reading.tier(),
+                    reading.reason(),
+                    reading.bound(),
+                    reading.interval95(),
+                );
+            }
+            let _ = page.decode(&scale());
+        }
+    }
+}
