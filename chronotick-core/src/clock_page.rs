@@ -71,20 +71,12 @@ pub struct CounterScale {
 
 impl CounterScale {
     /// The counter counts nanoseconds and is local time itself.
-    pub const NANOS: Self = Self {
-        ticks: 0,
-        local: 0,
-        mult: 1 << MULT_BITS,
-    };
+    pub const NANOS: Self = Self { ticks: 0, local: 0, mult: 1 << MULT_BITS };
 
     /// From the counter's nominal frequency; one that is not finite or out of range (30 kHz to 250 GHz keep full use of the
     /// fixed point) is limited.
     pub fn from_hz(ticks: u64, local: i64, hz: f64) -> Self {
-        Self {
-            ticks,
-            local,
-            mult: fixed_mult(1e9 / hz),
-        }
+        Self { ticks, local, mult: fixed_mult(1e9 / hz) }
     }
 
     /// The nominal frequency, in Hz.
@@ -95,22 +87,15 @@ impl CounterScale {
     /// The local time at a counter reading, rounded down, saturating.
     #[inline]
     pub fn local(&self, ticks: u64) -> Timestamp<Local> {
-        Timestamp::from_nanos(saturate(
-            self.local as i128 + scaled(ticks, self.ticks, self.mult),
-        ))
+        Timestamp::from_nanos(saturate(self.local as i128 + scaled(ticks, self.ticks, self.mult)))
     }
 
     /// The first counter reading at or after a local time, saturating.
     pub fn ticks(&self, local: Timestamp<Local>) -> u64 {
         let nanos = i128::from(local.as_nanos()) - i128::from(self.local);
         let mult = i128::from(self.mult.max(1));
-        let ticks = ((nanos << MULT_BITS) + mult - 1)
-            .div_euclid(mult)
-            .clamp(i64::MIN.into(), i64::MAX.into());
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "limited to i64 the line above"
-        )]
+        let ticks = ((nanos << MULT_BITS) + mult - 1).div_euclid(mult).clamp(i64::MIN.into(), i64::MAX.into());
+        #[expect(clippy::cast_possible_truncation, reason = "limited to i64 the line above")]
         self.ticks.wrapping_add_signed(ticks as i64)
     }
 }
@@ -127,10 +112,7 @@ pub struct WidestGrowth {
 impl WidestGrowth {
     /// From rates, rounded up.
     pub fn new(bound: Rate, interval: Rate) -> Self {
-        Self {
-            bound: fixed_growth(bound),
-            interval: fixed_growth(interval),
-        }
+        Self { bound: fixed_growth(bound), interval: fixed_growth(interval) }
     }
 }
 
@@ -167,17 +149,13 @@ impl ClockPage {
         let base = record.utc_at(scale.local(anchor));
         let rate = record.rate.value().clamp(-0.5, 0.5);
         let mult = round_i64(scale.mult as f64 * if rate.is_nan() { 0.0 } else { rate });
-        let mult = scale
-            .mult
-            .saturating_add_signed(mult)
-            .clamp(1, i64::MAX.cast_unsigned());
+        let mult = scale.mult.saturating_add_signed(mult).clamp(1, i64::MAX.cast_unsigned());
         let slew_limit = f64::from(i32::MAX);
         let slew = round_i64((record.slew.value() * SLEW_SCALE).clamp(-slew_limit, slew_limit));
         let slew_span = (record.slew_span.as_nanos().max(0) >> SLEW_SPAN_BITS).min(u32::MAX.into());
         // A reader may stand up to the lead before the anchor, where the slew has further to go.
         let ahead = Span::from_nanos(AHEAD).as_secs_f64() * record.slew.value().abs();
-        let slack =
-            ROUNDING.saturating_add(Span::from_secs_f64(if slew_span > 0 { ahead } else { 0.0 }));
+        let slack = ROUNDING.saturating_add(Span::from_secs_f64(if slew_span > 0 { ahead } else { 0.0 }));
         let bound = record.bound.half_width().saturating_add(slack);
         let interval = record.interval.half_width().saturating_add(slack);
         let void = (record.void_after.as_nanos().max(0) >> VOID_BITS).min((1 << 24) - 1);
@@ -189,8 +167,7 @@ impl ClockPage {
                 low(slew.cast_unsigned()) | slew_span.cast_unsigned() << 32,
                 bound.as_nanos().cast_unsigned(),
                 interval.as_nanos().cast_unsigned(),
-                u64::from(fixed_growth(record.bound_growth))
-                    | u64::from(fixed_growth(record.interval_growth)) << 32,
+                u64::from(fixed_growth(record.bound_growth)) | u64::from(fixed_growth(record.interval_growth)) << 32,
                 record.tier as u64
                     | (record.reason as u64) << 8
                     | u64::from(record.epoch) << 16
@@ -205,19 +182,14 @@ impl ClockPage {
             return None;
         }
         let words = &self.words;
-        let rate =
-            (i128::from(words[2]) - i128::from(scale.mult)) as f64 / scale.mult.max(1) as f64;
+        let rate = (i128::from(words[2]) - i128::from(scale.mult)) as f64 / scale.mult.max(1) as f64;
         let slew_span = i64::from(high(words[3])) << SLEW_SPAN_BITS;
         let growth = |fixed: u32| Rate::new(f64::from(fixed) / GROWTH_ONE);
         Some(ClockRecord {
             at: scale.local(words[0]),
             utc: Timestamp::from_nanos(words[1].cast_signed()),
             rate: Rate::new(rate),
-            slew: if slew_span == 0 {
-                Rate::ZERO
-            } else {
-                Rate::new(self.slew() as f64 / SLEW_SCALE)
-            },
+            slew: if slew_span == 0 { Rate::ZERO } else { Rate::new(self.slew() as f64 / SLEW_SCALE) },
             slew_span: Span::from_nanos(slew_span),
             bound: ErrorBound::new(Span::from_nanos(words[4].cast_signed())),
             bound_growth: growth(low_u32(words[6])),
@@ -244,10 +216,7 @@ impl ClockPage {
 
     /// The same record starting at `utc` or later: what a writer does so that rounding never takes a nanosecond back.
     pub fn not_before(mut self, utc: Timestamp<Utc>) -> Self {
-        self.words[1] = self.words[1]
-            .cast_signed()
-            .max(utc.as_nanos())
-            .cast_unsigned();
+        self.words[1] = self.words[1].cast_signed().max(utc.as_nanos()).cast_unsigned();
         self
     }
 
@@ -281,11 +250,7 @@ impl ClockPage {
     /// Only the time, for the same counter reading.
     #[inline(always)]
     pub fn utc_at(&self, counter: u64) -> Timestamp<Utc> {
-        Timestamp::from_nanos(self.utc_after(saturate(scaled(
-            counter,
-            self.words[0],
-            self.words[2],
-        ))))
+        Timestamp::from_nanos(self.utc_after(saturate(scaled(counter, self.words[0], self.words[2]))))
     }
 
     #[inline(always)]
@@ -294,10 +259,7 @@ impl ClockPage {
         let slewed = (i128::from(self.slew()) * i128::from(d.min(span))) >> SLEW_BITS;
         #[expect(clippy::cast_possible_truncation, reason = "below 2^31 * 2^63 / 2^40")]
         let slewed = slewed as i64;
-        self.words[1]
-            .cast_signed()
-            .saturating_add(d)
-            .saturating_add(slewed)
+        self.words[1].cast_signed().saturating_add(d).saturating_add(slewed)
     }
 
     /// Hard bound and 95 % half-width.
@@ -305,30 +267,14 @@ impl ClockPage {
     fn widths_after(&self, d: i64) -> (i64, i64) {
         let d = d.unsigned_abs();
         (
-            self.words[4]
-                .cast_signed()
-                .saturating_add(growth_over(low_u32(self.words[6]), d)),
-            self.words[5]
-                .cast_signed()
-                .saturating_add(growth_over(high(self.words[6]), d)),
+            self.words[4].cast_signed().saturating_add(growth_over(low_u32(self.words[6]), d)),
+            self.words[5].cast_signed().saturating_add(growth_over(high(self.words[6]), d)),
         )
     }
 
     #[inline(always)]
-    fn reading(
-        &self,
-        since_anchor: i64,
-        utc: i64,
-        (bound, half95): (i64, i64),
-        meta: u64,
-    ) -> PageReading {
-        PageReading {
-            utc,
-            bound,
-            half95,
-            meta,
-            since_anchor,
-        }
+    fn reading(&self, since_anchor: i64, utc: i64, (bound, half95): (i64, i64), meta: u64) -> PageReading {
+        PageReading { utc, bound, half95, meta, since_anchor }
     }
 
     #[cold]
@@ -336,18 +282,12 @@ impl ClockPage {
         let void = self.void_after();
         let utc = self.utc_after(d);
         if self.is_blank() || d > void.saturating_mul(CACHED_SPANS) {
-            return self.reading(
-                d,
-                utc,
-                (i64::MAX, i64::MAX),
-                degraded(self.words[7], Tier::Raw),
-            );
+            return self.reading(d, utc, (i64::MAX, i64::MAX), degraded(self.words[7], Tier::Raw));
         }
         if d < 0 {
             // Before the record: the line drawn backwards, with whatever slew it has to go counted as unknown.
             let (bound, half95) = self.widths_after(d);
-            let slew = saturate((i128::from(self.slew()).abs() * i128::from(d).abs()) >> SLEW_BITS)
-                .saturating_add(1);
+            let slew = saturate((i128::from(self.slew()).abs() * i128::from(d).abs()) >> SLEW_BITS).saturating_add(1);
             let widths = (bound.saturating_add(slew), half95.saturating_add(slew));
             return self.reading(d, utc, widths, self.words[7]);
         }
@@ -356,12 +296,8 @@ impl ClockPage {
         let bound_growth = widest.bound.max(low_u32(self.words[6]));
         let interval_growth = widest.interval.max(high(self.words[6]));
         let widths = (
-            bound
-                .saturating_add(growth_over(bound_growth, beyond))
-                .saturating_add(1),
-            half95
-                .saturating_add(growth_over(interval_growth, beyond))
-                .saturating_add(1),
+            bound.saturating_add(growth_over(bound_growth, beyond)).saturating_add(1),
+            half95.saturating_add(growth_over(interval_growth, beyond)).saturating_add(1),
         );
         self.reading(d, utc, widths, degraded(self.words[7], Tier::Cached))
     }
@@ -391,13 +327,7 @@ impl PageReading {
     /// The operating system's clock: uncorrected, unbounded.
     pub const fn raw(utc: Timestamp<Utc>, reason: Reason, epoch: u16) -> Self {
         let meta = Tier::Raw as u64 | (reason as u64) << 8 | (epoch as u64) << 16;
-        Self {
-            utc: utc.as_nanos(),
-            bound: i64::MAX,
-            half95: i64::MAX,
-            meta,
-            since_anchor: 0,
-        }
+        Self { utc: utc.as_nanos(), bound: i64::MAX, half95: i64::MAX, meta, since_anchor: 0 }
     }
 
     /// Served UTC.
@@ -450,8 +380,7 @@ const GROWTH_ONE: f64 = (1_u64 << GROWTH_BITS) as f64;
 /// `(counter - anchor) * mult`, rounded down to ns. The difference wraps: 2^63 ticks either way.
 #[inline(always)]
 fn scaled(counter: u64, anchor: u64, mult: u64) -> i128 {
-    (i128::from(counter.wrapping_sub(anchor).cast_signed()) * i128::from(mult.cast_signed()))
-        >> MULT_BITS
+    (i128::from(counter.wrapping_sub(anchor).cast_signed()) * i128::from(mult.cast_signed())) >> MULT_BITS
 }
 
 #[inline(always)]
@@ -482,19 +411,12 @@ fn fixed_growth(growth: Rate) -> u32 {
     if !growth.is_finite() || growth.value() < 0.0 {
         return u32::MAX;
     }
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "float to integer saturates"
-    )]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "float to integer saturates")]
     let fixed = libm::ceil(growth.value() * GROWTH_ONE) as u32;
     fixed
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "float to integer saturates, NaN becomes 0"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "float to integer saturates, NaN becomes 0")]
 fn round_i64(value: f64) -> i64 {
     libm::rint(value) as i64
 }
@@ -535,17 +457,10 @@ mod tests {
     }
 
     fn scale() -> CounterScale {
-        CounterScale {
-            ticks: 5_000_000_000,
-            local: 1_799_999_999_000_000_000,
-            mult: 0x6276_2762_7627,
-        }
+        CounterScale { ticks: 5_000_000_000, local: 1_799_999_999_000_000_000, mult: 0x6276_2762_7627 }
     }
 
-    const WIDEST: WidestGrowth = WidestGrowth {
-        bound: 2_147_484,
-        interval: 214_749,
-    };
+    const WIDEST: WidestGrowth = WidestGrowth { bound: 2_147_484, interval: 214_749 };
 
     #[test]
     fn golden_words() {
@@ -568,28 +483,15 @@ mod tests {
     fn tiers_fall_with_age() {
         let page = ClockPage::encode(&record(), &scale());
         let after = |secs: f64| {
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "small and positive"
-            )]
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small and positive")]
             page.time_at(page.anchor() + (secs * scale().hz()) as u64, WIDEST)
         };
-        assert_eq!(
-            (after(0.0).tier(), after(3_590.0).tier()),
-            (Tier::Fused, Tier::Fused)
-        );
-        assert_eq!(
-            (after(3_601.0).tier(), after(3_601.0).reason()),
-            (Tier::Cached, Reason::PageStale)
-        );
+        assert_eq!((after(0.0).tier(), after(3_590.0).tier()), (Tier::Fused, Tier::Fused));
+        assert_eq!((after(3_601.0).tier(), after(3_601.0).reason()), (Tier::Cached, Reason::PageStale));
         assert_eq!(after(24.1 * 3_600.0).tier(), Tier::Raw);
         assert!(!after(24.1 * 3_600.0).bound().is_bounded());
         // 1000 s beyond at 500 ppm.
-        let grown = after(4_600.0)
-            .bound()
-            .half_width()
-            .saturating_sub(after(3_600.0).bound().half_width());
+        let grown = after(4_600.0).bound().half_width().saturating_sub(after(3_600.0).bound().half_width());
         assert!((grown.as_secs_f64() - 0.5).abs() < 0.05, "{grown:?}");
         assert_eq!(after(10.0).epoch(), 7);
     }
@@ -602,24 +504,13 @@ mod tests {
         for seed in 0..2_000_u64 {
             let mut x = seed;
             let words = core::array::from_fn(|_| {
-                x = x
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1_442_695_040_888_963_407);
-                if seed % 3 == 0 {
-                    x | 0xFFFF_0000_0000_0000
-                } else {
-                    x
-                }
+                x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                if seed % 3 == 0 { x | 0xFFFF_0000_0000_0000 } else { x }
             });
             let page = ClockPage::from_words(words);
             for counter in [0, 1, words[0], words[0] ^ (1 << 63), u64::MAX] {
                 let reading = page.time_at(counter, WIDEST);
-                let _ = (
-                    reading.tier(),
-                    reading.reason(),
-                    reading.bound(),
-                    reading.interval95(),
-                );
+                let _ = (reading.tier(), reading.reason(), reading.bound(), reading.interval95());
             }
             let _ = page.decode(&scale());
         }

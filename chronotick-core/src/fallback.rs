@@ -26,13 +26,7 @@ pub enum Tier {
 
 impl Tier {
     /// All tiers, best first.
-    pub const ALL: [Self; 5] = [
-        Self::Fused,
-        Self::Filter,
-        Self::Holdover,
-        Self::Cached,
-        Self::Raw,
-    ];
+    pub const ALL: [Self; 5] = [Self::Fused, Self::Filter, Self::Holdover, Self::Cached, Self::Raw];
 
     /// From its discriminant.
     pub const fn from_u8(value: u8) -> Option<Self> {

@@ -18,11 +18,7 @@ impl ErrorBound {
 
     /// A bound of `half_width` either side; a negative width is taken as unbounded, the honest reading of nonsense.
     pub const fn new(half_width: Span) -> Self {
-        if half_width.as_nanos() < 0 {
-            Self::UNBOUNDED
-        } else {
-            Self(half_width)
-        }
+        if half_width.as_nanos() < 0 { Self::UNBOUNDED } else { Self(half_width) }
     }
     /// The half-width.
     pub const fn half_width(self) -> Span {
@@ -44,11 +40,7 @@ impl PredictionInterval {
 
     /// An interval of `half_width` either side; a negative width is taken as unknown.
     pub const fn new(half_width: Span) -> Self {
-        if half_width.as_nanos() < 0 {
-            Self::UNKNOWN
-        } else {
-            Self(half_width)
-        }
+        if half_width.as_nanos() < 0 { Self::UNKNOWN } else { Self(half_width) }
     }
     /// The half-width.
     pub const fn half_width(self) -> Span {

@@ -77,19 +77,11 @@ pub struct Pipeline {
 impl Pipeline {
     /// A pipeline that has heard nothing yet.
     pub fn new(config: Config) -> Self {
-        Self {
-            config,
-            counts: Counts::default(),
-            last: None,
-        }
+        Self { config, counts: Counts::default(), last: None }
     }
 
     /// Takes in one exchange. An error leaves the state as it was.
-    pub fn handle_sample(
-        &mut self,
-        now: Timestamp<Local>,
-        sample: &Sample,
-    ) -> Result<(), SampleError> {
+    pub fn handle_sample(&mut self, now: Timestamp<Local>, sample: &Sample) -> Result<(), SampleError> {
         sample.validate()?;
         if sample.local > now {
             return Err(SampleError::FromTheFuture);
@@ -100,11 +92,7 @@ impl Pipeline {
     }
 
     /// Takes in a model's answer. An error drops the answer and leaves the state as it was.
-    pub fn handle_forecast(
-        &mut self,
-        _now: Timestamp<Local>,
-        _forecast: &Forecast,
-    ) -> Result<(), ForecastError> {
+    pub fn handle_forecast(&mut self, _now: Timestamp<Local>, _forecast: &Forecast) -> Result<(), ForecastError> {
         self.counts.forecasts_accepted += 1;
         Ok(())
     }
@@ -114,8 +102,7 @@ impl Pipeline {
 
     /// When [`Pipeline::handle_timeout`] wants to be called next, and the line republished.
     pub fn poll_timeout(&self) -> Option<Timestamp<Local>> {
-        self.last
-            .map(|s| s.local.saturating_add(Span::from_secs(1)))
+        self.last.map(|s| s.local.saturating_add(Span::from_secs(1)))
     }
 
     /// The next question for a model, if one is due. The answer is expected within a step.

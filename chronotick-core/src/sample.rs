@@ -5,9 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::units::{Local, Offset, Span, Temperature, Timestamp};
 
 /// Which source a sample came from: its index in the runner's list of sources.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SourceId(pub u8);
 
@@ -31,8 +29,7 @@ pub struct Sample {
 impl Sample {
     /// How far the measured offset can be from the truth if the server told it: delay / 2 + root distance.
     pub const fn error_bound(&self) -> Span {
-        Span::from_nanos(self.delay.as_nanos() / 2 + self.delay.as_nanos() % 2)
-            .saturating_add(self.root_distance)
+        Span::from_nanos(self.delay.as_nanos() / 2 + self.delay.as_nanos() % 2).saturating_add(self.root_distance)
     }
 
     /// Why this sample cannot be used at all, if so.

@@ -76,18 +76,12 @@ pub struct Served {
 impl Served {
     /// A served clock that has said nothing yet.
     pub fn new(config: Config) -> Self {
-        Self {
-            config,
-            record: None,
-        }
+        Self { config, record: None }
     }
 
     /// Goes on from a record that readers have already been served, by an earlier run for instance.
     pub fn resume(config: Config, record: ClockRecord) -> Self {
-        Self {
-            config,
-            record: Some(record),
-        }
+        Self { config, record: Some(record) }
     }
 
     /// What is served now, if anything.
@@ -103,9 +97,7 @@ impl Served {
         let rate = limited(target.rate, MAX_RATE);
         let wanted = at.to_utc(target.offset).saturating_add(rate.over(lead));
         let record = match self.record {
-            Some(old) if !self.is_step(&old, at, wanted, target.tier) => {
-                self.follow(&old, target, at, rate, wanted)
-            }
+            Some(old) if !self.is_step(&old, at, wanted, target.tier) => self.follow(&old, target, at, rate, wanted),
             old => ClockRecord {
                 utc: wanted,
                 epoch: old.map_or(0, |old| old.epoch.wrapping_add(1)),
@@ -123,13 +115,7 @@ impl Served {
         Some(record)
     }
 
-    fn is_step(
-        &self,
-        old: &ClockRecord,
-        at: Timestamp<Local>,
-        wanted: Timestamp<Utc>,
-        tier: Tier,
-    ) -> bool {
+    fn is_step(&self, old: &ClockRecord, at: Timestamp<Local>, wanted: Timestamp<Utc>, tier: Tier) -> bool {
         (old.tier == Tier::Raw) != (tier == Tier::Raw)
             || wanted.since(old.utc_at(at)).abs() > self.config.step_threshold
     }
@@ -146,9 +132,7 @@ impl Served {
         let lead = at.since(target.at);
         let (on_old, from_now) = (old.utc_at(at), old.utc_at(target.at));
         let slew = self.slew_for(wanted.since(on_old));
-        let drawn = from_now
-            .saturating_add(lead)
-            .saturating_add((rate + slew).over(lead));
+        let drawn = from_now.saturating_add(lead).saturating_add((rate + slew).over(lead));
         let utc = on_old.max(drawn);
         let correction = wanted.since(utc);
         ClockRecord {
@@ -162,9 +146,7 @@ impl Served {
 
     /// The slope that works `correction` off, on the page's grid of 2^-40.
     fn slew_for(&self, correction: Span) -> Rate {
-        let max = limited(self.config.max_slew, MAX_SLEW.value())
-            .value()
-            .abs();
+        let max = limited(self.config.max_slew, MAX_SLEW.value()).value().abs();
         let spread = self.config.spread.as_secs_f64().max(1e-6);
         let wanted = (correction.as_secs_f64() / spread).clamp(-max, max);
         Rate::new(libm::trunc(wanted * SLEW_SCALE) / SLEW_SCALE)
@@ -184,11 +166,7 @@ fn slew_span(correction: Span, slew: Rate) -> Span {
 }
 
 fn limited(rate: Rate, max: f64) -> Rate {
-    if rate.value().is_nan() {
-        Rate::ZERO
-    } else {
-        Rate::new(rate.value().clamp(-max, max))
-    }
+    if rate.value().is_nan() { Rate::ZERO } else { Rate::new(rate.value().clamp(-max, max)) }
 }
 
 /// The width that `growth` adds over `span` either way, rounded up; without limit when `growth` is nonsense.
@@ -258,15 +236,9 @@ impl Target {
             rate,
             slew: Rate::ZERO,
             slew_span: Span::ZERO,
-            interval: widen_interval(
-                self.interval,
-                grown(self.interval_growth, lead).saturating_add(correction),
-            ),
+            interval: widen_interval(self.interval, grown(self.interval_growth, lead).saturating_add(correction)),
             interval_growth: self.interval_growth,
-            bound: widen_bound(
-                self.bound,
-                grown(self.bound_growth, lead).saturating_add(correction),
-            ),
+            bound: widen_bound(self.bound, grown(self.bound_growth, lead).saturating_add(correction)),
             bound_growth: self.bound_growth,
             void_after: self.void_after,
             tier: self.tier,
@@ -314,25 +286,14 @@ impl ClockRecord {
     /// The served time at `t`, after or before the record's start.
     pub fn utc_at(&self, t: Timestamp<Local>) -> Timestamp<Utc> {
         let d = t.since(self.at);
-        let slewed = self.slew.over(Span::from_nanos(
-            d.as_nanos().min(self.slew_span.as_nanos()),
-        ));
-        self.utc
-            .saturating_add(d)
-            .saturating_add(self.rate.over(d))
-            .saturating_add(slewed)
+        let slewed = self.slew.over(Span::from_nanos(d.as_nanos().min(self.slew_span.as_nanos())));
+        self.utc.saturating_add(d).saturating_add(self.rate.over(d)).saturating_add(slewed)
     }
 
     /// The same line, starting at `to`. Widths are as the record claims them for `to`; they never shrink.
     pub fn advance(&self, to: Timestamp<Local>) -> Self {
         let d = to.since(self.at);
-        let left = self
-            .slew_span
-            .as_nanos()
-            .saturating_sub(d.as_nanos())
-            .max(0)
-            / SLEW_UNIT
-            * SLEW_UNIT;
+        let left = self.slew_span.as_nanos().saturating_sub(d.as_nanos()).max(0) / SLEW_UNIT * SLEW_UNIT;
         Self {
             at: to,
             utc: self.utc_at(to),
@@ -340,12 +301,7 @@ impl ClockRecord {
             slew_span: Span::from_nanos(left),
             interval: widen_interval(self.interval, grown(self.interval_growth, d)),
             bound: widen_bound(self.bound, grown(self.bound_growth, d)),
-            void_after: Span::from_nanos(
-                self.void_after
-                    .as_nanos()
-                    .saturating_sub(d.as_nanos().max(0))
-                    .max(0),
-            ),
+            void_after: Span::from_nanos(self.void_after.as_nanos().saturating_sub(d.as_nanos().max(0)).max(0)),
             ..*self
         }
     }
@@ -378,27 +334,17 @@ mod tests {
     fn first_synchronisation_is_a_step_and_a_new_epoch() {
         let mut served = Served::new(Config::default());
         let raw = served.update(&Target::raw(START, Offset::ZERO));
-        assert_eq!(
-            (raw.tier, raw.epoch, raw.bound),
-            (Tier::Raw, 0, ErrorBound::UNBOUNDED)
-        );
+        assert_eq!((raw.tier, raw.epoch, raw.bound), (Tier::Raw, 0, ErrorBound::UNBOUNDED));
         let first = served.update(&target(START.saturating_add(Span::from_secs(1)), 40, 0.0));
         assert_eq!((first.epoch, first.slew_span), (1, Span::ZERO));
-        assert_eq!(
-            first.utc.since(first.at.to_utc(Offset::ZERO)),
-            Span::from_nanos(40)
-        );
+        assert_eq!(first.utc.since(first.at.to_utc(Offset::ZERO)), Span::from_nanos(40));
     }
 
     #[test]
     fn small_differences_are_slewed_and_counted() {
         let mut served = Served::new(Config::default());
         let first = served.update(&target(START, 0, 0.0));
-        let record = served.update(&target(
-            START.saturating_add(Span::from_secs(1)),
-            1_000_000,
-            0.0,
-        ));
+        let record = served.update(&target(START.saturating_add(Span::from_secs(1)), 1_000_000, 0.0));
         assert_eq!(record.epoch, first.epoch);
         assert!((record.slew.as_ppm() - 500.0).abs() < 1e-5);
         // 1 ms at 500 ppm takes 2 s, and until then it is part of both widths.
@@ -406,25 +352,15 @@ mod tests {
         assert!(record.bound.half_width() >= Span::from_nanos(1_999_900));
         assert!(record.interval.half_width() >= Span::from_micros(1_009));
         let arrived = record.utc_at(record.at.saturating_add(Span::from_secs(3)));
-        let truth = record
-            .at
-            .saturating_add(Span::from_secs(3))
-            .to_utc(Offset::from_nanos(1_000_000));
-        assert!(
-            arrived.since(truth).abs() <= Span::from_nanos(2),
-            "{arrived:?} {truth:?}"
-        );
+        let truth = record.at.saturating_add(Span::from_secs(3)).to_utc(Offset::from_nanos(1_000_000));
+        assert!(arrived.since(truth).abs() <= Span::from_nanos(2), "{arrived:?} {truth:?}");
     }
 
     #[test]
     fn a_large_difference_is_a_step() {
         let mut served = Served::new(Config::default());
         let first = served.update(&target(START, 0, 0.0));
-        let second = served.update(&target(
-            START.saturating_add(Span::from_secs(1)),
-            200_000_000,
-            0.0,
-        ));
+        let second = served.update(&target(START.saturating_add(Span::from_secs(1)), 200_000_000, 0.0));
         assert_eq!(second.epoch, first.epoch + 1);
         assert_eq!(
             second.bound.half_width(),
@@ -442,11 +378,7 @@ mod tests {
         let record = served.update(&wild);
         assert!(!record.bound.is_bounded() && !record.interval.is_known());
         assert_eq!(record.rate, Rate::ZERO);
-        served.update(&target(
-            Timestamp::from_nanos(i64::MIN),
-            i64::MIN,
-            f64::INFINITY,
-        ));
+        served.update(&target(Timestamp::from_nanos(i64::MIN), i64::MIN, f64::INFINITY));
         served.advance(Timestamp::from_nanos(i64::MAX));
     }
 

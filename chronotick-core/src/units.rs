@@ -40,10 +40,7 @@ pub struct Timestamp<S> {
 impl<S> Timestamp<S> {
     /// The instant `nanos` nanoseconds after the origin of the timescale.
     pub const fn from_nanos(nanos: i64) -> Self {
-        Self {
-            nanos,
-            scale: PhantomData,
-        }
+        Self { nanos, scale: PhantomData }
     }
 
     /// Nanoseconds since the origin of the timescale.
@@ -115,9 +112,7 @@ impl<S> fmt::Debug for Timestamp<S> {
 }
 
 /// A signed duration in integer nanoseconds.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Span(i64);
 
@@ -174,9 +169,7 @@ impl Span {
 }
 
 /// reference - local, in integer nanoseconds. Positive: the local clock is behind.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Offset(i64);
 
@@ -215,10 +208,7 @@ impl Offset {
 }
 
 /// `secs` in nanoseconds to the nearest; `as` saturates and maps NaN to zero, which is what the callers document.
-#[allow(
-    clippy::cast_possible_truncation,
-    reason = "float to integer `as` saturates, as documented"
-)]
+#[allow(clippy::cast_possible_truncation, reason = "float to integer `as` saturates, as documented")]
 fn nanos_from_secs(secs: f64) -> i64 {
     libm::rint(secs * NANOS_PER_SEC) as i64
 }
@@ -362,9 +352,6 @@ mod tests {
 
     #[test]
     fn a_rate_accumulates_over_a_span() {
-        assert_eq!(
-            Rate::from_ppm(100.0).over(Span::from_secs(1)),
-            Span::from_micros(100)
-        );
+        assert_eq!(Rate::from_ppm(100.0).over(Span::from_secs(1)), Span::from_micros(100));
     }
 }
