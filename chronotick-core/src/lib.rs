@@ -22,9 +22,15 @@ pub mod units;
 
 pub mod sample;
 
+pub mod sample_filter;
+
+pub mod estimator;
+
 pub mod window;
 
 pub mod forecast;
+
+pub mod fusion;
 
 pub mod interval;
 

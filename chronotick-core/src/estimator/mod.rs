@@ -1,0 +1,332 @@
+//! What the oscillator is doing: a bank of Kalman filters and the classical extrapolations built on them.
+//!
+//! **Model.** Nobody knows in advance how fast a given oscillator wanders: quartz in a closet and quartz beside a busy
+//! processor differ by eight decades. So `F` filters run side by side, one per assumed wander, and a second row of `T` filters
+//! also learns the rate's response to temperature. None of them is chosen here: each is an *expert* whose forecasts are
+//! judged, per horizon, by [`crate::fusion`].
+//!
+//! **Experts**, in the order of their indices:
+//! 1. `F` lines, one per wander;
+//! 2. `T` lines with temperature held at its present value, then the same `T` with temperature returning to its means;
+//! 3. mean reversion: the rate returns to its average over several time constants;
+//! 4. the daily pattern, once more than a day is known;
+//! 5. the models' medians (filled in by the pipeline).
+//!
+//! **Numerics.** Offsets inside are f64 seconds relative to an integer-nanosecond reference, moved along so that no digits are
+//! lost however long the clock runs.
+
+pub mod kalman;
+
+use kalman::Kalman;
+
+use crate::units::{Local, Offset, Timestamp};
+
+/// Mean-reversion experts: (averaging time, return time) in units of the time scale.
+const REVERSIONS: [(f64, f64); 6] =
+    [(3600.0, 900.0), (3600.0, 3600.0), (14400.0, 3600.0), (14400.0, 14400.0), (86400.0, 7200.0), (86400.0, 28800.0)];
+/// Time constants of the rate's averages.
+const AVERAGES: [f64; 3] = [3600.0, 14400.0, 86400.0];
+/// Time constants of the temperature's averages.
+const TEMPERATURE_AVERAGES: [f64; 2] = [4800.0, 14400.0];
+/// Bins of the daily pattern.
+const DAY_BINS: usize = 48;
+const DAY: f64 = 86400.0;
+
+/// Experts beyond the filters: reversion, daily pattern, and one for each model.
+pub const EXTRA: usize = REVERSIONS.len() + 1 + 2;
+/// Experts per temperature filter: held, and one per temperature average.
+pub const PER_TEMPERATURE: usize = 1 + TEMPERATURE_AVERAGES.len();
+
+/// Offset beyond the base line at a horizon, its slope there, and the variance the expert claims.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Prediction {
+    /// Beyond the base line, s. NaN: this expert has nothing to say.
+    pub displacement: f64,
+    /// Slope beyond the base line's rate, s/s.
+    pub slope: f64,
+    /// Claimed variance, s^2.
+    pub variance: f64,
+}
+
+impl Prediction {
+    /// No opinion.
+    pub const NONE: Self = Self { displacement: f64::NAN, slope: 0.0, variance: 0.0 };
+}
+
+/// The line that predictions are displacements from.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Line {
+    /// Offset at the present, s relative to the bank's reference.
+    pub x: f64,
+    /// Rate, s/s.
+    pub r: f64,
+}
+
+/// The filters and averages.
+#[derive(Clone, Debug)]
+pub struct Bank<const F: usize, const T: usize> {
+    plain: [Kalman; F],
+    warm: [Kalman; T],
+    /// Which plain filter the averages and the base line follow.
+    lead: usize,
+    reference: Offset,
+    at: Timestamp<Local>,
+    temperature: Option<Warmth>,
+    averages: [Average; AVERAGES.len()],
+    day: Day,
+    scale: f64,
+    max_rate: f64,
+}
+
+/// The temperature, relative to the first one seen.
+#[derive(Clone, Copy, Debug)]
+struct Warmth {
+    zero: f64,
+    now: f64,
+    averages: [Average; TEMPERATURE_AVERAGES.len()],
+}
+
+/// An exponentially weighted mean that is unbiased from the start.
+#[derive(Clone, Copy, Debug, Default)]
+struct Average {
+    sum: f64,
+    weight: f64,
+}
+
+impl Average {
+    /// `keep` is what remains of the past; `importance` the weight of this value.
+    fn add(&mut self, value: f64, keep: f64, importance: f64) {
+        self.sum = self.sum * keep + value * importance * (1.0 - keep);
+        self.weight = self.weight * keep + importance * (1.0 - keep);
+    }
+    fn mean(&self) -> Option<f64> {
+        (self.weight > 0.0).then(|| self.sum / self.weight)
+    }
+}
+
+/// Mean rate by time of day.
+#[derive(Clone, Debug)]
+struct Day {
+    bins: [Average; DAY_BINS],
+    known: f64,
+}
+
+impl<const F: usize, const T: usize> Bank<F, T> {
+    /// A bank started by the first sample: offset `z` of variance `var_z` at `at`.
+    pub fn new(at: Timestamp<Local>, z: Offset, var_z: f64, max_rate: f64, scale: f64) -> Self {
+        let var_r = (max_rate / 3.0) * (max_rate / 3.0);
+        Self {
+            plain: core::array::from_fn(|i| Kalman::new(wander_power(i, F, scale), 0.0, 0.0, var_z, var_r, 0.0)),
+            warm: core::array::from_fn(|i| Kalman::new(wander_power(i, T, scale), 1e-21 / scale, 0.0, var_z, var_r, 1e-14)),
+            lead: F / 2,
+            reference: z,
+            at,
+            temperature: None,
+            averages: [Average::default(); AVERAGES.len()],
+            day: Day { bins: [Average::default(); DAY_BINS], known: 0.0 },
+            scale,
+            max_rate,
+        }
+    }
+
+    /// When the last sample was.
+    pub const fn at(&self) -> Timestamp<Local> {
+        self.at
+    }
+
+    /// The integer offset that all f64 offsets are relative to.
+    pub const fn reference(&self) -> Offset {
+        self.reference
+    }
+
+    /// Makes filter `lead` the one that the averages and the base line follow.
+    pub fn set_lead(&mut self, lead: usize) {
+        if lead < F {
+            self.lead = lead;
+        }
+    }
+
+    /// The base line of the present.
+    pub const fn line(&self) -> Line {
+        let lead = &self.plain[self.lead];
+        Line { x: lead.x, r: lead.r }
+    }
+
+    /// Variances of the base line's offset and rate.
+    pub const fn line_variance(&self) -> (f64, f64) {
+        let lead = &self.plain[self.lead];
+        (lead.var_x(), lead.var_r())
+    }
+
+    /// Time passes up to `at`, where a sample was made at `temperature`.
+    pub fn advance(&mut self, at: Timestamp<Local>, temperature: Option<f64>) {
+        let dt = at.since(self.at).as_secs_f64().max(0.0);
+        self.at = at;
+        let before = self.temperature.map(|w| w.now);
+        if let Some(now) = temperature {
+            let warmth = self.temperature.get_or_insert(Warmth {
+                zero: now,
+                now: 0.0,
+                averages: [Average::default(); TEMPERATURE_AVERAGES.len()],
+            });
+            warmth.now = now - warmth.zero;
+            for (average, tau) in warmth.averages.iter_mut().zip(TEMPERATURE_AVERAGES) {
+                average.add(warmth.now, libm::exp(-dt.max(1e-3) / (tau * self.scale)), 1.0);
+            }
+        }
+        let now = self.temperature.map(|w| w.now);
+        let u = 0.5 * (before.or(now).unwrap_or(0.0) + now.unwrap_or(0.0));
+        for filter in &mut self.plain {
+            filter.predict(dt, 0.0);
+        }
+        if self.temperature.is_some() {
+            for filter in &mut self.warm {
+                filter.predict(dt, u);
+            }
+        }
+        if dt > 0.0 {
+            // Weighted by its precision, so that the guesses of a young filter do not linger in the averages.
+            let rate = self.plain[self.lead].r;
+            let precision = 1.0 / self.plain[self.lead].var_r().max(1e-30);
+            for (average, tau) in self.averages.iter_mut().zip(AVERAGES) {
+                average.add(rate, libm::exp(-dt / (tau * self.scale)), precision);
+            }
+            self.day.add(at, rate, dt, self.scale);
+        }
+    }
+
+    /// Takes in the offset measured at the time advanced to; `var_z` in s^2.
+    pub fn update(&mut self, z: f64, var_z: f64) {
+        for filter in &mut self.plain {
+            filter.update(z, var_z);
+        }
+        if self.temperature.is_some() {
+            for filter in &mut self.warm {
+                filter.update(z, var_z);
+            }
+        }
+    }
+
+    /// Moves the reference when the offset has grown so far that digits could be lost; returns the shift in s.
+    pub fn rebase(&mut self) -> Option<f64> {
+        let x = self.plain[self.lead].x;
+        if x.abs() < 0.25 {
+            return None;
+        }
+        let moved = Offset::from_secs_f64(x);
+        self.reference = self.reference.saturating_add(moved.since(Offset::ZERO));
+        let shift = moved.as_secs_f64();
+        for filter in self.plain.iter_mut().chain(&mut self.warm) {
+            filter.rebase(shift);
+        }
+        Some(shift)
+    }
+
+    /// What every classical expert says about `h` seconds after the present, relative to [`Bank::line`]. The last two
+    /// entries, the models', are left alone.
+    pub fn predict_into(&self, h: f64, out: &mut [Prediction]) {
+        for (i, slot) in out.iter_mut().enumerate().take(F + T * PER_TEMPERATURE + EXTRA - 2) {
+            *slot = self.predict(i, h);
+        }
+    }
+
+    /// What expert `index` says about `h` seconds after the present.
+    pub fn predict(&self, index: usize, h: f64) -> Prediction {
+        let line = self.line();
+        if index < F {
+            let f = &self.plain[index];
+            return relative(line, f.x + shrunk(f) * h, f.r, f.var_at(h), h);
+        }
+        let index = index - F;
+        if index < T * PER_TEMPERATURE {
+            let Some(warmth) = self.temperature else { return Prediction::NONE };
+            let (f, way) = (&self.warm[index % T], index / T);
+            // Integral of the temperature over the horizon, held or returning to its mean.
+            let (area, then) = match way.checked_sub(1) {
+                None => (warmth.now * h, warmth.now),
+                Some(which) => {
+                    let mean = warmth.averages[which].mean().unwrap_or(warmth.now);
+                    let tau = 0.5 * TEMPERATURE_AVERAGES[which] * self.scale;
+                    let decay = libm::exp(-h / tau);
+                    (mean * h + (warmth.now - mean) * tau * (1.0 - decay), mean + (warmth.now - mean) * decay)
+                }
+            };
+            return relative(line, f.x + f.r * h + f.k * area, f.rate(then), f.var_at(h), h);
+        }
+        let index = index - T * PER_TEMPERATURE;
+        let f = &self.plain[self.lead];
+        if let Some(&(over, tau)) = REVERSIONS.get(index) {
+            let which = AVERAGES.iter().position(|&a| a == over).unwrap_or(0);
+            let Some(mean) = self.averages[which].mean() else { return Prediction::NONE };
+            let tau = tau * self.scale;
+            let decay = libm::exp(-h / tau);
+            let moved = mean * h + (f.r - mean) * tau * (1.0 - decay);
+            return relative(line, f.x + moved, mean + (f.r - mean) * decay, f.var_at(h), h);
+        }
+        if index == REVERSIONS.len() {
+            return match self.day.change(self.at, h, self.scale) {
+                Some((area, then)) => relative(line, f.x + f.r * h + area, f.r + then, f.var_at(h), h),
+                None => Prediction::NONE,
+            };
+        }
+        Prediction::NONE
+    }
+
+    /// The largest rate that the configuration admits.
+    pub const fn max_rate(&self) -> f64 {
+        self.max_rate
+    }
+}
+
+impl Day {
+    fn add(&mut self, at: Timestamp<Local>, rate: f64, dt: f64, scale: f64) {
+        self.known += dt;
+        let bin = self.bin_at(at, 0.0, scale);
+        self.bins[bin].add(rate, libm::exp(-dt * DAY_BINS as f64 / (1.5 * DAY * scale)), 1.0);
+    }
+
+    fn bin_at(&self, at: Timestamp<Local>, h: f64, scale: f64) -> usize {
+        let day = DAY * scale;
+        let seconds = at.as_nanos() as f64 * 1e-9 + h;
+        let phase = seconds / day - libm::floor(seconds / day);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "phase is in [0, 1)")]
+        let bin = (phase * DAY_BINS as f64) as usize;
+        bin.min(DAY_BINS - 1)
+    }
+
+    /// Integral over the horizon of the pattern's change of rate since now, and that change at its end.
+    fn change(&self, at: Timestamp<Local>, h: f64, scale: f64) -> Option<(f64, f64)> {
+        if self.known < 1.1 * DAY * scale {
+            return None;
+        }
+        let now = self.bins[self.bin_at(at, 0.0, scale)].mean()?;
+        let width = DAY * scale / DAY_BINS as f64;
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
+        let steps = (h / width).clamp(1.0, 2.0 * DAY_BINS as f64) as usize;
+        let step = h / steps as f64;
+        let (mut area, mut then) = (0.0, 0.0);
+        for i in 0..steps {
+            then = self.bins[self.bin_at(at, (i as f64 + 0.5) * step, scale)].mean()? - now;
+            area += then * step;
+        }
+        Some((area, then))
+    }
+}
+
+/// A rate that is not significant against its own uncertainty is shrunk towards none (James and Stein 1961): a clock that is
+/// already disciplined has no rate to extrapolate.
+fn shrunk(f: &Kalman) -> f64 {
+    let r2 = f.r * f.r;
+    if r2 > 0.0 { f.r * (1.0 - 4.0 * f.var_r() / r2).max(0.0) } else { 0.0 }
+}
+
+fn relative(line: Line, x: f64, slope: f64, variance: f64, h: f64) -> Prediction {
+    Prediction { displacement: x - line.x - line.r * h, slope: slope - line.r, variance }
+}
+
+/// The assumed random-walk powers, from 1e-24 to 1e-11 (s/s)^2/s spread over the bank; shorter time scales wander more.
+fn wander_power(index: usize, filters: usize, scale: f64) -> f64 {
+    let decades = 9.0;
+    let step = if filters > 1 { decades / (filters - 1) as f64 } else { 0.0 };
+    libm::pow(10.0, -24.0 + step * index as f64) / scale
+}

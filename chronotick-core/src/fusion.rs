@@ -1,0 +1,331 @@
+//! Who is believed, and how far: experts weighted per horizon by the errors of their frozen forecasts.
+//!
+//! **Model.** For each of a few horizons the forecasts of all experts are frozen, and scored against what was measured when
+//! that horizon has passed: nothing that was learned in between can flatter them. The errors at one horizon are taken as
+//! Gaussian with an unknown scale per expert, which makes an expert's evidence `-(n/2) ln L` for a mean squared error `L` over
+//! `n` independent forecasts; overlapping horizons count less. Half the evidence of the next shorter horizon is added: what is
+//! good at 256 s is probably not bad at 1,024 s, and speaks sooner.
+//!
+//! **Combination.** A weighted mean over the middle of the weighted distribution (20 to 80 %): robust against the one expert
+//! that is suddenly far out.
+//!
+//! **Calibration.** The fused forecast is frozen too. The ratio of its error to its claimed deviation is the score of split
+//! conformal prediction (Vovk 2005; Gibbs and Candes 2021 for drifting distributions): its 95 % quantile over recent scores
+//! scales the claim.
+//!
+//! **Weaknesses.** A horizon that has not passed even once has no evidence of its own, only its shorter neighbours'.
+
+use crate::estimator::{Line, Prediction};
+use crate::units::{Local, Timestamp};
+
+/// The horizons, in s for a time scale of one.
+pub const HORIZONS: [f64; 7] = [0.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 14400.0];
+/// How many.
+pub const NODES: usize = HORIZONS.len();
+
+/// The most that evidence may count, in independent forecasts.
+const MAX_EVIDENCE: f64 = 100.0;
+/// How strongly overlapping forecasts are discounted.
+const OVERLAP: f64 = 0.5;
+/// Share of the next shorter horizon's log weight that is added.
+const NEIGHBOUR: f64 = 0.5;
+/// Squared errors are capped at this multiple of the typical one.
+const CAP: f64 = 9.0;
+/// Log weights below this do not take part.
+const NEGLIGIBLE: f32 = -6.0;
+/// Scores kept per horizon.
+const SCORES: usize = 96;
+
+/// The experts' weights and forecasts under test at every horizon: `E` experts, `P` frozen forecasts per horizon.
+#[derive(Clone, Debug)]
+pub struct Fusion<const E: usize, const P: usize> {
+    nodes: [Node<E, P>; NODES],
+    scale: f64,
+}
+
+#[derive(Clone, Debug)]
+struct Node<const E: usize, const P: usize> {
+    horizon: f64,
+    frozen: heapless::Deque<Frozen<E>, P>,
+    skill: [Skill; E],
+    /// Discounted number of scored forecasts, and the interval between them.
+    scored: f64,
+    spacing: f64,
+    last_scored: Option<Timestamp<Local>>,
+    log_weight: [f32; E],
+    scores: heapless::Deque<Score, SCORES>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Skill {
+    loss: f64,
+    weight: f64,
+}
+
+#[derive(Clone, Debug)]
+struct Frozen<const E: usize> {
+    at: Timestamp<Local>,
+    line: Line,
+    displacement: [f32; E],
+    slope: [f32; E],
+    fused: f32,
+    fused_slope: f32,
+    deviation: f32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Score {
+    at: Timestamp<Local>,
+    ratio: f32,
+}
+
+/// The fused forecast at one horizon.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Fused {
+    /// Beyond the base line, s.
+    pub displacement: f64,
+    /// Slope beyond the base line's, s/s.
+    pub slope: f64,
+    /// Claimed standard deviation before calibration, s.
+    pub deviation: f64,
+    /// Half-width of the calibrated 95 % interval, s.
+    pub half_width: f64,
+}
+
+impl<const E: usize, const P: usize> Fusion<E, P> {
+    /// Nothing known: every expert alike. `scale` stretches all horizons.
+    pub fn new(scale: f64) -> Self {
+        Self {
+            nodes: core::array::from_fn(|i| Node {
+                horizon: HORIZONS[i] * scale,
+                frozen: heapless::Deque::new(),
+                skill: [Skill::default(); E],
+                scored: 0.0,
+                spacing: 16.0,
+                last_scored: None,
+                log_weight: [0.0; E],
+                scores: heapless::Deque::new(),
+            }),
+            scale,
+        }
+    }
+
+    /// The horizon of node `node`, s.
+    pub fn horizon(&self, node: usize) -> f64 {
+        self.nodes[node].horizon
+    }
+
+    /// The logarithms of the experts' weights at `node`, zero for the best.
+    pub fn log_weights(&self, node: usize) -> &[f32; E] {
+        &self.nodes[node].log_weight
+    }
+
+    /// Root mean squared error of expert `index` at `node`, in s, if it has been scored.
+    pub fn skill(&self, node: usize, index: usize) -> Option<f64> {
+        let skill = &self.nodes[node].skill[index];
+        (skill.weight > 0.0).then(|| libm::sqrt(skill.loss))
+    }
+
+    /// Scores every frozen forecast whose horizon has passed at `at`. `raw` is the measured offset and its variance *before* it
+    /// entered the filters, `filtered` the estimate after, both in s relative to the bank's reference.
+    pub fn score(&mut self, at: Timestamp<Local>, raw: (f64, f64), filtered: (f64, f64)) {
+        let scale = self.scale;
+        let mut shorter = [0.0f32; E];
+        for node in &mut self.nodes {
+            node.score(at, raw, filtered, scale);
+            node.weigh(&shorter);
+            shorter = node.log_weight;
+        }
+    }
+
+    /// The fused forecast at `node` from the experts' predictions.
+    pub fn fuse(&self, node: usize, predictions: &[Prediction; E]) -> Fused {
+        self.nodes[node].fuse(predictions)
+    }
+
+    /// Whether node `node` wants a forecast frozen at `at`.
+    pub fn wants(&self, node: usize, at: Timestamp<Local>) -> bool {
+        self.nodes[node].wants(at)
+    }
+
+    /// Freezes the forecasts made at `at` for `node`.
+    pub fn freeze(&mut self, node: usize, at: Timestamp<Local>, line: Line, predictions: &[Prediction; E], fused: &Fused) {
+        self.nodes[node].freeze(at, line, predictions, fused);
+    }
+
+    /// The bank's reference moved by `shift` s.
+    pub fn rebase(&mut self, shift: f64) {
+        for node in &mut self.nodes {
+            for frozen in node.frozen.iter_mut() {
+                frozen.line.x -= shift;
+            }
+        }
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "displacements and weights need no more than f32")]
+impl<const E: usize, const P: usize> Node<E, P> {
+    fn wants(&self, at: Timestamp<Local>) -> bool {
+        match self.frozen.back() {
+            None => true,
+            Some(last) => at.since(last.at).as_secs_f64() >= self.horizon / (P as f64 - 2.0),
+        }
+    }
+
+    fn freeze(&mut self, at: Timestamp<Local>, line: Line, predictions: &[Prediction; E], fused: &Fused) {
+        if self.frozen.is_full() {
+            self.frozen.pop_front();
+        }
+        let _ = self.frozen.push_back(Frozen {
+            at,
+            line,
+            displacement: core::array::from_fn(|i| predictions[i].displacement as f32),
+            slope: core::array::from_fn(|i| predictions[i].slope as f32),
+            fused: fused.displacement as f32,
+            fused_slope: fused.slope as f32,
+            deviation: fused.deviation as f32,
+        });
+    }
+
+    fn score(&mut self, at: Timestamp<Local>, raw: (f64, f64), filtered: (f64, f64), scale: f64) {
+        while let Some(frozen) = self.frozen.front() {
+            let age = at.since(frozen.at).as_secs_f64();
+            if age < self.horizon || age <= 0.0 {
+                break;
+            }
+            // The slot is taken out even when it is too old to be a fair test of this horizon.
+            let Some(frozen) = self.frozen.pop_front() else { break };
+            if age > 2.0 * self.horizon + 256.0 * scale {
+                continue;
+            }
+            self.score_one(at, &frozen, age, raw, filtered, scale);
+        }
+    }
+
+    fn score_one(&mut self, at: Timestamp<Local>, frozen: &Frozen<E>, age: f64, raw: (f64, f64), filtered: (f64, f64), scale: f64) {
+        let extra = age - self.horizon;
+        // Long after the freeze the filtered estimate is a far better witness than one noisy exchange, and by then it owes
+        // nothing to the frozen forecast.
+        let (target, noise) = if self.horizon >= 200.0 * scale && filtered.1 < raw.1 { filtered } else { raw };
+        let base = frozen.line.x + frozen.line.r * age - target;
+        let mut square = [f32::NAN; E];
+        let mut known: heapless::Vec<f32, E> = heapless::Vec::new();
+        for i in 0..E {
+            if frozen.displacement[i].is_finite() {
+                let error = base + f64::from(frozen.displacement[i]) + f64::from(frozen.slope[i]) * extra;
+                square[i] = (error * error) as f32;
+                let _ = known.push(square[i]);
+            }
+        }
+        known.sort_unstable_by(f32::total_cmp);
+        let Some(&median) = known.get(known.len() / 2) else { return };
+        let typical = f64::from(median) + noise;
+        let elapsed = self.last_scored.map_or(0.0, |last| at.since(last).as_secs_f64());
+        self.last_scored = Some(at);
+        let keep = libm::exp(-elapsed / (14400.0 * scale).max(20.0 * self.horizon));
+        self.scored = self.scored * keep + 1.0;
+        if elapsed > 0.0 {
+            self.spacing += (elapsed - self.spacing) / self.scored.min(50.0);
+        }
+        let importance = 1.0 / noise.max(1e-18);
+        for i in 0..E {
+            let skill = &mut self.skill[i];
+            skill.weight *= keep;
+            if square[i].is_finite() {
+                let capped = f64::from(square[i]).min(CAP * typical);
+                let total = skill.weight + importance;
+                skill.loss += (capped - skill.loss) * importance / total;
+                skill.weight = total;
+            }
+        }
+        let error = base + f64::from(frozen.fused) + f64::from(frozen.fused_slope) * extra;
+        let ratio = error.abs() / libm::sqrt(f64::from(frozen.deviation) * f64::from(frozen.deviation) + noise).max(1e-12);
+        if self.scores.is_full() {
+            self.scores.pop_front();
+        }
+        let _ = self.scores.push_back(Score { at, ratio: ratio as f32 });
+    }
+
+    fn weigh(&mut self, shorter: &[f32; E]) {
+        let best = self.skill.iter().filter(|s| s.weight > 0.0).map(|s| s.loss).fold(f64::INFINITY, f64::min);
+        if !best.is_finite() {
+            self.log_weight = *shorter;
+            return;
+        }
+        let best = best.max(1e-30);
+        let most = self.skill.iter().map(|s| s.weight).fold(1e-30, f64::max);
+        let mediocre = self.mediocre(best);
+        let overlap = 1.0 + OVERLAP * self.horizon / self.spacing.max(1e-3);
+        let evidence = (self.scored / overlap).min(MAX_EVIDENCE);
+        let neighbour = (NEIGHBOUR + (1.0 - NEIGHBOUR) / (1.0 + evidence / 8.0)) as f32;
+        let mut highest = f32::NEG_INFINITY;
+        for i in 0..E {
+            // An expert that has been scored less than the others is taken to be mediocre where it was not.
+            let known = (self.skill[i].weight / most).min(1.0);
+            let loss = known * self.skill[i].loss + (1.0 - known) * mediocre;
+            let own = -0.5 * evidence * libm::log(loss.max(1e-30) / best);
+            self.log_weight[i] = own as f32 + neighbour * shorter[i];
+            highest = highest.max(self.log_weight[i]);
+        }
+        for weight in &mut self.log_weight {
+            *weight -= highest;
+        }
+    }
+
+    /// The median loss of those scored.
+    fn mediocre(&self, best: f64) -> f64 {
+        let mut losses: heapless::Vec<f64, E> = heapless::Vec::new();
+        for skill in self.skill.iter().filter(|s| s.weight > 0.0) {
+            let _ = losses.push(skill.loss);
+        }
+        losses.sort_unstable_by(f64::total_cmp);
+        losses.get(losses.len() / 2).copied().unwrap_or(best)
+    }
+
+    fn fuse(&self, predictions: &[Prediction; E]) -> Fused {
+        let mut order: heapless::Vec<(f64, f32, usize), E> = heapless::Vec::new();
+        let speaks = |i: usize| predictions[i].displacement.is_finite();
+        let highest = (0..E).filter(|&i| speaks(i)).map(|i| self.log_weight[i]).fold(f32::NEG_INFINITY, f32::max);
+        let mut total = 0.0;
+        for (i, prediction) in predictions.iter().enumerate() {
+            let evidence = self.log_weight[i] - highest;
+            if speaks(i) && evidence > NEGLIGIBLE {
+                let weight = libm::expf(evidence);
+                let _ = order.push((prediction.displacement, weight, i));
+                total += weight;
+            }
+        }
+        order.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+        let (low, high) = (0.2 * total, 0.8 * total);
+        let (mut passed, mut mass, mut sum, mut slope, mut variance) = (0.0, 0.0, 0.0, 0.0, 0.0);
+        for &(value, weight, i) in &order {
+            let inside = f64::from(((passed + weight).min(high) - passed.max(low)).max(0.0));
+            passed += weight;
+            mass += inside;
+            sum += inside * value;
+            slope += inside * predictions[i].slope;
+            variance += inside * predictions[i].variance;
+        }
+        let displacement = sum / mass;
+        let spread: f64 = order.iter().map(|&(v, w, _)| f64::from(w / total) * (v - displacement) * (v - displacement)).sum();
+        let deviation = libm::sqrt(variance / mass + spread);
+        Fused { displacement, slope: slope / mass, deviation, half_width: self.calibration() * deviation }
+    }
+
+    /// The 95 % quantile of recent scores, widened while there are few.
+    fn calibration(&self) -> f64 {
+        let mut sorted: heapless::Vec<f32, { SCORES + 8 }> = heapless::Vec::new();
+        for score in &self.scores {
+            let _ = sorted.push(score.ratio);
+        }
+        for pseudo in [0.3, 0.7, 1.1, 1.96, 3.0] {
+            let _ = sorted.push(pseudo);
+        }
+        sorted.sort_unstable_by(f32::total_cmp);
+        let n = sorted.len() as f64;
+        let level = 0.95 + 0.1 / (n + 5.0);
+        #[allow(clippy::cast_sign_loss, reason = "positive")]
+        let index = (libm::ceil(level * n) as usize).min(sorted.len()) - 1;
+        f64::from(sorted[index])
+    }
+}
