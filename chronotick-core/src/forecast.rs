@@ -115,3 +115,109 @@ impl core::fmt::Display for ForecastError {
 }
 
 impl core::error::Error for ForecastError {}
+
+/// A question that waits for its answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Asked {
+    /// Of the request.
+    pub id: u32,
+    /// Of the request.
+    pub model: Model,
+    /// Of the request.
+    pub origin: Timestamp<Local>,
+    /// Of the request.
+    pub step: Span,
+    /// Of the request.
+    pub rate: Rate,
+    /// Answers after this instant are late.
+    pub deadline: Timestamp<Local>,
+}
+
+/// Factor on the configured drift beyond which a forecast is not believed.
+const PLAUSIBLE: f64 = 2.0;
+
+impl Asked {
+    /// Whether `forecast` answers this question, in time and in a form that can be used. `max_drift` is the oscillator's.
+    pub fn check(
+        &self,
+        now: Timestamp<Local>,
+        forecast: &Forecast,
+        max_drift: Rate,
+        offset_deviation: f64,
+    ) -> Result<(), ForecastError> {
+        if forecast.id != self.id || forecast.model != self.model {
+            return Err(ForecastError::NotRequested);
+        }
+        if now > self.deadline {
+            return Err(ForecastError::Late);
+        }
+        if forecast.quantiles.len() != self.model.steps() {
+            return Err(ForecastError::WrongShape);
+        }
+        let step = self.step.as_secs_f64() * self.model.stride() as f64;
+        for (k, row) in forecast.quantiles.iter().enumerate() {
+            if row.iter().any(|q| !q.is_finite()) {
+                return Err(ForecastError::NotFinite);
+            }
+            if row.windows(2).any(|pair| pair[0] > pair[1]) {
+                return Err(ForecastError::Disordered);
+            }
+            let horizon = (k + 1) as f64 * step;
+            let limit = PLAUSIBLE * max_drift.value() * horizon + 10.0 * offset_deviation;
+            if row.iter().any(|q| f64::from(q.abs()) > limit) {
+                return Err(ForecastError::Implausible);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An accepted answer, ready to be read at any later instant within its reach.
+#[derive(Clone, Debug)]
+pub struct Active {
+    origin: Timestamp<Local>,
+    /// Of one row, s.
+    step: f64,
+    rate: f64,
+    /// Median and half the distance between the 10 % and 90 % quantiles, s, one row per step.
+    rows: heapless::Vec<(f32, f32), MAX_STEPS>,
+}
+
+impl Active {
+    /// The checked answer to `asked`.
+    pub fn new(asked: &Asked, forecast: &Forecast) -> Self {
+        let mut rows = heapless::Vec::new();
+        for row in &forecast.quantiles {
+            let _ = rows.push((row[MEDIAN], 0.5 * (row[6] - row[2])));
+        }
+        let step = asked.step.as_secs_f64() * asked.model.stride() as f64;
+        Self { origin: asked.origin, step, rate: asked.rate.value(), rows }
+    }
+
+    /// How the offset changes from `from` to `h` seconds later, its slope there and its standard deviation; `None` beyond
+    /// the forecast's reach.
+    pub fn change(&self, from: Timestamp<Local>, h: f64) -> Option<(f64, f64, f64)> {
+        let age = from.since(self.origin).as_secs_f64();
+        let (start, _, start_deviation) = self.at(age)?;
+        let (end, slope, deviation) = self.at(age + h)?;
+        let gained = libm::sqrt((deviation * deviation - start_deviation * start_deviation).max(0.0));
+        Some((end - start + self.rate * h, slope + self.rate, gained))
+    }
+
+    /// Median beyond the request's line, its slope, and the standard deviation, `age` seconds after the origin.
+    fn at(&self, age: f64) -> Option<(f64, f64, f64)> {
+        /// The 90 % quantile of the standard normal distribution.
+        const NORMAL_90: f64 = 1.2816;
+        let place = age / self.step;
+        if !(0.0..=self.rows.len() as f64).contains(&place) {
+            return None;
+        }
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and the number of rows")]
+        let row = (place as usize).min(self.rows.len() - 1);
+        let before = if row == 0 { (0.0, 0.0) } else { self.rows[row - 1] };
+        let (after, share) = (self.rows[row], place - row as f64);
+        let between = |a: f32, b: f32| f64::from(a) + share * (f64::from(b) - f64::from(a));
+        let slope = (f64::from(after.0) - f64::from(before.0)) / self.step;
+        Some((between(before.0, after.0), slope, between(before.1, after.1) / NORMAL_90))
+    }
+}

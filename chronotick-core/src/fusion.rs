@@ -149,8 +149,38 @@ impl<const E: usize, const P: usize> Fusion<E, P> {
     }
 
     /// Freezes the forecasts made at `at` for `node`.
-    pub fn freeze(&mut self, node: usize, at: Timestamp<Local>, line: Line, predictions: &[Prediction; E], fused: &Fused) {
+    pub fn freeze(
+        &mut self,
+        node: usize,
+        at: Timestamp<Local>,
+        line: Line,
+        predictions: &[Prediction; E],
+        fused: &Fused,
+    ) {
         self.nodes[node].freeze(at, line, predictions, fused);
+    }
+
+    /// The best of the first `count` experts at `node`.
+    pub fn best_of(&self, node: usize, count: usize) -> usize {
+        let weights = &self.nodes[node].log_weight[..count.min(E)];
+        let best = (0..weights.len()).max_by(|&a, &b| weights[a].total_cmp(&weights[b]));
+        match best {
+            // Nothing told them apart yet: the middle of the bank.
+            Some(best) if weights.iter().any(|&w| w != weights[best]) => best,
+            _ => weights.len() * 2 / 3,
+        }
+    }
+
+    /// Whether expert `index` has ever been scored at `node`.
+    pub fn is_scored(&self, node: usize, index: usize) -> bool {
+        self.nodes[node].skill[index].weight > 0.0
+    }
+
+    /// Drops the forecasts under test, whose future will not come: the skill stays.
+    pub fn forget_frozen(&mut self) {
+        for node in &mut self.nodes {
+            node.frozen.clear();
+        }
     }
 
     /// The bank's reference moved by `shift` s.
@@ -202,7 +232,15 @@ impl<const E: usize, const P: usize> Node<E, P> {
         }
     }
 
-    fn score_one(&mut self, at: Timestamp<Local>, frozen: &Frozen<E>, age: f64, raw: (f64, f64), filtered: (f64, f64), scale: f64) {
+    fn score_one(
+        &mut self,
+        at: Timestamp<Local>,
+        frozen: &Frozen<E>,
+        age: f64,
+        raw: (f64, f64),
+        filtered: (f64, f64),
+        scale: f64,
+    ) {
         let extra = age - self.horizon;
         // Long after the freeze the filtered estimate is a far better witness than one noisy exchange, and by then it owes
         // nothing to the frozen forecast.
@@ -239,7 +277,8 @@ impl<const E: usize, const P: usize> Node<E, P> {
             }
         }
         let error = base + f64::from(frozen.fused) + f64::from(frozen.fused_slope) * extra;
-        let ratio = error.abs() / libm::sqrt(f64::from(frozen.deviation) * f64::from(frozen.deviation) + noise).max(1e-12);
+        let ratio =
+            error.abs() / libm::sqrt(f64::from(frozen.deviation) * f64::from(frozen.deviation) + noise).max(1e-12);
         if self.scores.is_full() {
             self.scores.pop_front();
         }
@@ -307,7 +346,8 @@ impl<const E: usize, const P: usize> Node<E, P> {
             variance += inside * predictions[i].variance;
         }
         let displacement = sum / mass;
-        let spread: f64 = order.iter().map(|&(v, w, _)| f64::from(w / total) * (v - displacement) * (v - displacement)).sum();
+        let spread: f64 =
+            order.iter().map(|&(v, w, _)| f64::from(w / total) * (v - displacement) * (v - displacement)).sum();
         let deviation = libm::sqrt(variance / mass + spread);
         Fused { displacement, slope: slope / mass, deviation, half_width: self.calibration() * deviation }
     }

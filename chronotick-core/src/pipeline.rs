@@ -11,15 +11,32 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::estimator::{Bank, Line, Prediction};
+use crate::estimator::{Bank, EXTRA, Line, PER_TEMPERATURE, Prediction};
+use crate::fallback::{self, ClockSource, Estimate, Reason, Tier};
+use crate::forecast::{Active, Asked, Forecast, ForecastError, ForecastRequest, Model};
 use crate::fusion::{Fused, Fusion, NODES};
-use crate::sample_filter::SampleFilter;
-use crate::fallback::{ClockSource, Estimate, Reason, Tier};
-use crate::forecast::{Forecast, ForecastError, ForecastRequest};
+use crate::hard_bound::HardBound;
 use crate::interval::{ErrorBound, PredictionInterval};
 use crate::sample::{Sample, SampleError};
+use crate::sample_filter::SampleFilter;
 use crate::served::Target;
-use crate::units::{Local, Offset, Rate, Span, Timestamp};
+use crate::units::{Local, Offset, Rate, Span, Timestamp, Variance};
+use crate::window::{COARSE, FINE, Window};
+
+/// Exchanges in a row that must contradict the estimate before it is given up and started afresh.
+const ASTRAY: u8 = 4;
+/// Samples for which a broken assumption is reported.
+const CONFLICT_SHOWN: u8 = 8;
+/// Fine cells with a measurement before each model is asked: fewer tell it nothing.
+const YOUNG: [usize; 2] = [16, 48];
+/// Fine cells between two questions to each model.
+const CADENCE: [u64; 2] = [4, 16];
+/// Fine cells within which an answer is worth having.
+const DEADLINE: i64 = 4;
+/// A model's forecast carries weight when its log weight is within this of the best expert's at any horizon.
+const CARRIES: f32 = -3.0;
+/// How often the published line is renewed while nothing arrives.
+const RENEWAL: Span = Span::from_secs(1);
 
 /// What the pipeline assumes of the world and is asked to do. [`Config::default`] suits a server on a network.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,8 +86,8 @@ pub struct Counts {
     pub forecasts_muted: u64,
 }
 
-/// The state machine: `F` filters, `T` temperature filters, `E` experts (`F + 3 T + 9`), `P` frozen forecasts a horizon, `D` delays
-/// remembered per source, `S` sources.
+/// The state machine: `F` filters, `T` temperature filters, `E` experts (`F + 3 T + 9`), `P` frozen forecasts a horizon, `D`
+/// delays remembered per source, `S` sources, `N` fine and `M` coarser cells of history.
 #[derive(Clone, Debug)]
 pub struct Pipeline<
     const F: usize = 10,
@@ -79,194 +96,508 @@ pub struct Pipeline<
     const P: usize = 64,
     const D: usize = 1024,
     const S: usize = 8,
+    const N: usize = FINE,
+    const M: usize = COARSE,
 > {
     config: Config,
-    counts: Counts,
     scale: f64,
+    counts: Counts,
     filters: [SampleFilter<D>; S],
-    bank: Option<Bank<F, T>>,
+    hard: HardBound,
+    track: Option<Track<F, T>>,
     fusion: Fusion<E, P>,
-    curve: [Fused; NODES],
-    line: Line,
+    /// Forecasts of the classical experts and the models, reused for every horizon.
     predictions: [Prediction; E],
-    last: Option<Sample>,
+    window: Window<N, M>,
+    asked: [Option<Asked>; 2],
+    asked_at: [u64; 2],
+    active: [Option<Active>; 2],
+    next_id: u32,
+    worker_alive: bool,
+    conflict_shown: u8,
+    now: Timestamp<Local>,
 }
 
-impl<const F: usize, const T: usize, const E: usize, const P: usize, const D: usize, const S: usize> Pipeline<F, T, E, P, D, S> {
+/// The estimate of the present and its extrapolation, as of the last sample.
+#[derive(Clone, Debug)]
+struct Track<const F: usize, const T: usize> {
+    bank: Bank<F, T>,
+    line: Line,
+    curve: [Fused; NODES],
+    last: Sample,
+    /// Mean interval between samples, s.
+    spacing: f64,
+    samples: u64,
+    astray: u8,
+}
+
+impl<
+    const F: usize,
+    const T: usize,
+    const E: usize,
+    const P: usize,
+    const D: usize,
+    const S: usize,
+    const N: usize,
+    const M: usize,
+> Pipeline<F, T, E, P, D, S, N, M>
+{
     /// A pipeline that has heard nothing yet.
     pub fn new(config: Config) -> Self {
-        const { assert!(E == F + T * crate::estimator::PER_TEMPERATURE + crate::estimator::EXTRA, "E counts the experts") };
+        const { assert!(E == F + T * PER_TEMPERATURE + EXTRA, "E counts the experts") };
         let scale = (config.forecast_step.as_secs_f64() / 64.0).max(1e-6);
         Self {
             config,
-            counts: Counts::default(),
             scale,
+            counts: Counts::default(),
             filters: core::array::from_fn(|_| SampleFilter::new()),
-            bank: None,
+            hard: HardBound::new(config.max_rate, config.max_drift, config.counter_resolution),
+            track: None,
             fusion: Fusion::new(scale),
-            curve: [Fused::default(); NODES],
-            line: Line::default(),
             predictions: [Prediction::NONE; E],
-            last: None,
+            window: Window::new(config.forecast_step),
+            asked: [None; 2],
+            asked_at: [0; 2],
+            active: [None, None],
+            next_id: 0,
+            worker_alive: true,
+            conflict_shown: 0,
+            now: Timestamp::from_nanos(i64::MIN),
         }
     }
 
     /// Takes in one exchange. An error leaves the state as it was.
     pub fn handle_sample(&mut self, now: Timestamp<Local>, sample: &Sample) -> Result<(), SampleError> {
-        sample.validate()?;
-        if sample.local > now {
-            return Err(SampleError::FromTheFuture);
+        let checked = self.check(now, sample);
+        if let Err(error) = checked {
+            self.counts.samples_rejected += 1;
+            return Err(error);
         }
-        let Some(filter) = self.filters.get_mut(usize::from(sample.source.0)) else {
-            return Err(SampleError::UnknownSource);
-        };
-        if self.last.is_some_and(|last| sample.local < last.local) {
-            return Err(SampleError::OutOfOrder);
-        }
-        let trust = filter.observe(sample.delay);
+        self.now = self.now.max(now);
         let at = sample.local;
-        match &mut self.bank {
-            None => {
-                let half = sample.error_bound().as_secs_f64().max(1e-9);
-                self.bank = Some(Bank::new(at, sample.offset, half * half / 4.0, self.config.max_rate.value(), self.scale));
-            }
-            Some(bank) => {
-                bank.advance(at, sample.temperature.map(|t| t.value()));
-                let z = sample.offset.since(bank.reference()).as_secs_f64();
-                // The innovation against the fused forecast of the present, not against any one filter.
-                for (i, slot) in self.predictions.iter_mut().enumerate().take(F) {
-                    *slot = bank.predict(i, 0.0);
+        if !self.hard.update(sample) {
+            self.conflict_shown = CONFLICT_SHOWN;
+        }
+        self.conflict_shown = self.conflict_shown.saturating_sub(1);
+        let trust = self.filters[usize::from(sample.source.0)].observe(sample.delay);
+        match self.track.take() {
+            None => self.start(sample),
+            Some(mut track) => {
+                track.bank.advance(at, sample.temperature.map(|t| t.value()));
+                let z = sample.offset.since(track.bank.reference()).as_secs_f64();
+                let before = self.present(&track.bank);
+                let innovation = z - (track.bank.line().x + before.displacement);
+                let claimed = Variance::new(before.deviation * before.deviation);
+                self.filters[usize::from(sample.source.0)].learn(&trust, innovation, claimed);
+                track.bank.update(z, trust.variance.value());
+                let after = self.present(&track.bank);
+                let x = track.bank.line().x + after.displacement;
+                let filtered = (x, after.deviation * after.deviation);
+                self.fusion.score(at, (z, trust.variance.value()), filtered);
+                let contradicts = (z - x).abs() > 2.0 * sample.error_bound().as_secs_f64();
+                track.astray = if contradicts { track.astray + 1 } else { 0 };
+                if track.astray >= ASTRAY {
+                    self.start(sample);
+                } else {
+                    self.follow(track, sample);
                 }
-                for i in F..E { self.predictions[i] = bank.predict(i, 0.0); }
-                let before = self.fusion.fuse(0, &self.predictions);
-                let line = bank.line();
-                let innovation = z - (line.x + before.displacement);
-                filter.learn(&trust, innovation, crate::units::Variance::new(before.deviation * before.deviation));
-                bank.update(z, trust.variance.value());
-                let line = bank.line();
-                for i in 0..E { self.predictions[i] = bank.predict(i, 0.0); }
-                let after = self.fusion.fuse(0, &self.predictions);
-                self.fusion.score(at, (z, trust.variance.value()), (line.x + after.displacement, after.deviation * after.deviation));
             }
         }
-        if let Some(bank) = &mut self.bank {
-            if let Some(shift) = bank.rebase() {
-                self.fusion.rebase(shift);
-            }
-            let mut best = 0;
-            let weights = self.fusion.log_weights(3);
-            for i in 0..F { if weights[i] > weights[best] { best = i; } }
-            bank.set_lead(best);
-            self.line = bank.line();
-            for node in 0..NODES {
-                bank.predict_into(self.fusion.horizon(node), &mut self.predictions);
-                let fused = self.fusion.fuse(node, &self.predictions);
-                if self.fusion.wants(node, at) {
-                    self.fusion.freeze(node, at, self.line, &self.predictions, &fused);
-                }
-                self.curve[node] = fused;
-            }
-        }
-        self.last = Some(*sample);
         self.counts.samples_accepted += 1;
         Ok(())
     }
 
-    /// What a reader is told about the local instant `at` if nothing more arrives. `None`: nothing is known yet.
-    pub fn estimate(&self, at: Timestamp<Local>) -> Option<Estimate> {
-        let last = self.last?;
-        let bank = self.bank.as_ref()?;
-        let h = at.since(bank.at()).as_secs_f64();
-        let mut node = 0;
-        while node + 2 < NODES && h > self.fusion.horizon(node + 1) { node += 1; }
-        let (h0, h1) = (self.fusion.horizon(node), self.fusion.horizon(node + 1));
-        let a = ((h - h0) / (h1 - h0)).max(0.0);
-        let (c0, c1) = (&self.curve[node], &self.curve[node + 1]);
-        let displacement = c0.displacement + a * (c1.displacement - c0.displacement);
-        let half = c0.half_width + a * (c1.half_width - c0.half_width);
-        let offset = bank.reference().saturating_add(Span::from_secs_f64(self.line.x + self.line.r * h + displacement));
-        let drift = self.config.max_rate.over(Span::from_secs_f64(h.abs()));
-        Some(Estimate {
-            offset,
-            interval: PredictionInterval::new(Span::from_secs_f64(half)),
-            bound: ErrorBound::new(last.error_bound().saturating_add(drift)),
-            tier: Tier::Filter,
-            reason: Reason::WarmingUp,
-        })
-    }
-
     /// Takes in a model's answer. An error drops the answer and leaves the state as it was.
-    pub fn handle_forecast(&mut self, _now: Timestamp<Local>, _forecast: &Forecast) -> Result<(), ForecastError> {
-        self.counts.forecasts_accepted += 1;
-        Ok(())
+    pub fn handle_forecast(&mut self, now: Timestamp<Local>, forecast: &Forecast) -> Result<(), ForecastError> {
+        let slot = forecast.model.index();
+        let deviation = self.track.as_ref().map_or(0.0, |t| libm::sqrt(t.bank.line_variance().0));
+        let checked = match &self.asked[slot] {
+            Some(asked) => asked.check(now, forecast, self.config.max_drift, deviation).map(|()| *asked),
+            None => Err(ForecastError::NotRequested),
+        };
+        match checked {
+            Ok(asked) => {
+                self.active[slot] = Some(Active::new(&asked, forecast));
+                self.asked[slot] = None;
+                self.counts.forecasts_accepted += 1;
+                if !self.carries(forecast.model) {
+                    self.counts.forecasts_muted += 1;
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.counts.forecasts_muted += 1;
+                Err(error)
+            }
+        }
     }
 
-    /// Lets time pass: ages tiers, closes grid cells, expires requests.
-    pub fn handle_timeout(&mut self, _now: Timestamp<Local>) {}
+    /// Lets time pass: forgets questions whose deadline is over.
+    pub fn handle_timeout(&mut self, now: Timestamp<Local>) {
+        self.now = self.now.max(now);
+        for asked in &mut self.asked {
+            if asked.is_some_and(|asked| now > asked.deadline) {
+                *asked = None;
+            }
+        }
+    }
 
-    /// When [`Pipeline::handle_timeout`] wants to be called next, and the line republished.
+    /// When [`Pipeline::handle_timeout`] wants to be called next, and the line republished. `None` until the first sample.
     pub fn poll_timeout(&self) -> Option<Timestamp<Local>> {
-        self.last.map(|s| s.local.saturating_add(Span::from_secs(1)))
+        self.track.as_ref().map(|_| self.now.saturating_add(RENEWAL))
     }
 
-    /// The next question for a model, if one is due. The answer is expected within a step.
-    pub fn poll_request(&mut self, _now: Timestamp<Local>) -> Option<ForecastRequest> {
-        None
+    /// The next question for a model, if one is due. Ask until `None`.
+    pub fn poll_request(&mut self, now: Timestamp<Local>) -> Option<ForecastRequest> {
+        let track = self.track.as_ref()?;
+        let (closed, measured) = (self.window.closed(), self.window.measured());
+        let model = Model::ALL.into_iter().find(|model| {
+            let slot = model.index();
+            let due = self.asked_at[slot] == 0 || closed - self.asked_at[slot] >= CADENCE[slot];
+            self.config.forecasters[slot] && self.asked[slot].is_none() && measured >= YOUNG[slot] && due
+        })?;
+        let (var_x, var_r) = track.bank.line_variance();
+        self.next_id = self.next_id.wrapping_add(1);
+        self.asked_at[model.index()] = closed;
+        self.counts.forecasts_issued += 1;
+        let rate = Rate::new(track.line.r);
+        let asked = Asked {
+            id: self.next_id,
+            model,
+            origin: track.bank.at(),
+            step: self.config.forecast_step,
+            rate,
+            deadline: now.saturating_add(self.config.forecast_step.saturating_mul(DEADLINE)),
+        };
+        self.asked[model.index()] = Some(asked);
+        #[allow(clippy::cast_possible_truncation, reason = "deviations need no more than f32")]
+        Some(ForecastRequest {
+            id: asked.id,
+            model,
+            origin: asked.origin,
+            step: asked.step,
+            rate,
+            offset_deviation: libm::sqrt(var_x) as f32,
+            rate_deviation: libm::sqrt(var_r) as f32,
+            history: self.window.history(rate),
+        })
     }
 
     /// The worker came up or went down: shown as the reason for a lower tier.
-    pub fn set_worker_alive(&mut self, _alive: bool) {}
-
-    /// What expert `index` alone would say about `at`: for ablations and tables.
-    pub fn expert(&self, index: usize, at: Timestamp<Local>) -> Option<Offset> {
-        let bank = self.bank.as_ref()?;
-        let h = at.since(bank.at()).as_secs_f64();
-        let prediction = bank.predict(index, h);
-        prediction.displacement.is_finite().then(|| {
-            bank.reference().saturating_add(Span::from_secs_f64(self.line.x + self.line.r * h + prediction.displacement))
-        })
+    pub fn set_worker_alive(&mut self, alive: bool) {
+        self.worker_alive = alive;
     }
 
-    /// The experts' weights at horizon `node`.
-    pub fn weights(&self, node: usize) -> &[f32] {
-        self.fusion.log_weights(node)
+    /// The counter jumped or the machine slept: what was known of the offset no longer holds.
+    pub fn handle_discontinuity(&mut self) {
+        self.track = None;
+        self.hard.reset();
+        self.fusion.forget_frozen();
+        self.window = Window::new(self.config.forecast_step);
+        self.asked = [None; 2];
+        self.active = [None, None];
+    }
+
+    /// What a reader is told about the local instant `at` if nothing more arrives. `None`: nothing is known yet.
+    pub fn estimate(&self, at: Timestamp<Local>) -> Option<Estimate> {
+        fallback::first(&[&FusedClock(self), &FilterClock(self), &HoldoverClock(self)], at)
     }
 
     /// The line to publish from `now` on. `None`: nothing is known yet, serve the operating system's clock as `raw`.
+    ///
+    /// The growths are the steepest chords from `now` to any horizon within `void_after`, so that a reader who holds the
+    /// line that long is still told the truth.
     pub fn target(&self, now: Timestamp<Local>) -> Option<Target> {
-        let estimate = self.estimate(now)?;
+        let here = self.estimate(now)?;
+        let rate = self.rate_at(now);
+        let half = here.interval.half_width().as_secs_f64();
+        let reach = here.bound.half_width().as_secs_f64();
+        let (mut interval_growth, mut bound_growth) = (0.0f64, 0.0f64);
+        for h in (1..NODES).map(|node| self.fusion.horizon(node)).chain([self.config.void_after.as_secs_f64()]) {
+            let there = now.saturating_add(Span::from_secs_f64(h));
+            if h > self.config.void_after.as_secs_f64() {
+                continue;
+            }
+            let Some(then) = self.estimate(there) else { continue };
+            let line = here.offset.saturating_add(rate.over(there.since(now)));
+            let bend = then.offset.since(line).abs().as_secs_f64();
+            let wide = then.interval.half_width().as_secs_f64();
+            interval_growth = interval_growth.max((wide + bend - half) / h);
+            bound_growth = bound_growth.max((then.bound.half_width().as_secs_f64() + bend - reach) / h);
+        }
         Some(Target {
             at: now,
-            offset: estimate.offset,
-            rate: Rate::ZERO,
-            interval: estimate.interval,
-            interval_growth: self.config.max_drift,
-            bound: estimate.bound,
-            bound_growth: self.config.max_rate,
+            offset: here.offset,
+            rate,
+            interval: here.interval,
+            interval_growth: Rate::new(interval_growth),
+            bound: here.bound,
+            bound_growth: Rate::new(bound_growth),
             void_after: self.config.void_after,
-            tier: estimate.tier,
-            reason: estimate.reason,
+            tier: here.tier,
+            reason: here.reason,
         })
     }
 
-    /// The estimated rate of the oscillator: the slope of the offset at `now`.
+    /// The estimated rate of the oscillator: the slope of the offset at the last sample.
     pub fn rate(&self) -> Rate {
-        Rate::ZERO
+        self.track.as_ref().map_or(Rate::ZERO, |track| self.rate_at(track.bank.at()))
+    }
+
+    /// What expert `index` alone says about `at`: for ablations and tables.
+    pub fn expert(&self, index: usize, at: Timestamp<Local>) -> Option<Offset> {
+        let track = self.track.as_ref()?;
+        let h = at.since(track.bank.at()).as_secs_f64();
+        let prediction = self.predict(&track.bank, index, h);
+        let ahead = Span::from_secs_f64(track.line.x + track.line.r * h + prediction.displacement);
+        prediction.displacement.is_finite().then(|| track.bank.reference().saturating_add(ahead))
+    }
+
+    /// The judges of the experts: weights and skill per horizon.
+    pub const fn fusion(&self) -> &Fusion<E, P> {
+        &self.fusion
     }
 
     /// Counters since the start.
-    pub fn counts(&self) -> Counts {
+    pub const fn counts(&self) -> Counts {
         self.counts
     }
 
     /// The assumptions in force.
-    pub fn config(&self) -> &Config {
+    pub const fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// How often the assumptions behind the hard bound were caught broken.
+    pub const fn bound_conflicts(&self) -> u32 {
+        self.hard.conflicts()
+    }
+
+    fn check(&self, now: Timestamp<Local>, sample: &Sample) -> Result<(), SampleError> {
+        sample.validate()?;
+        if sample.local > now {
+            return Err(SampleError::FromTheFuture);
+        }
+        if usize::from(sample.source.0) >= S {
+            return Err(SampleError::UnknownSource);
+        }
+        if self.track.as_ref().is_some_and(|track| sample.local < track.last.local) {
+            return Err(SampleError::OutOfOrder);
+        }
+        Ok(())
+    }
+
+    /// The first sample, or the first after everything was given up.
+    fn start(&mut self, sample: &Sample) {
+        let half = sample.error_bound().as_secs_f64().max(1e-9);
+        let max_rate = self.config.max_rate.value();
+        let mut bank = Bank::new(sample.local, sample.offset, half * half / 4.0, max_rate, self.scale);
+        bank.advance(sample.local, sample.temperature.map(|t| t.value()));
+        self.fusion.forget_frozen();
+        self.active = [None, None];
+        let track = Track {
+            line: bank.line(),
+            bank,
+            curve: [Fused::default(); NODES],
+            last: *sample,
+            spacing: 0.0,
+            samples: 0,
+            astray: 0,
+        };
+        self.follow(track, sample);
+    }
+
+    /// After the bank has taken in `sample`: the new line, its extrapolation, and what is frozen of it.
+    fn follow(&mut self, mut track: Track<F, T>, sample: &Sample) {
+        let at = sample.local;
+        if let Some(shift) = track.bank.rebase() {
+            self.fusion.rebase(shift);
+        }
+        track.bank.set_lead(self.fusion.best_of(LEAD_NODE, F));
+        track.line = track.bank.line();
+        let dt = at.since(track.last.local).as_secs_f64();
+        track.samples += 1;
+        track.spacing += (dt - track.spacing) / (track.samples.min(16) as f64);
+        track.last = *sample;
+        let mut widest = 0.0f64;
+        for node in 0..NODES {
+            for i in 0..E {
+                self.predictions[i] = self.predict(&track.bank, i, self.fusion.horizon(node));
+            }
+            let mut fused = self.fusion.fuse(node, &self.predictions);
+            if self.fusion.wants(node, at) {
+                self.fusion.freeze(node, at, track.line, &self.predictions, &fused);
+            }
+            // Nobody knows the further future better than the nearer one.
+            widest = widest.max(fused.half_width);
+            fused.half_width = widest;
+            track.curve[node] = fused;
+        }
+        self.window.extend(at, Rate::new(track.line.r), sample.temperature.map(|t| t.value()));
+        self.track = Some(track);
+    }
+
+    /// The fused estimate of the present.
+    fn present(&mut self, bank: &Bank<F, T>) -> Fused {
+        for i in 0..E {
+            self.predictions[i] = bank.predict(i, 0.0);
+        }
+        self.fusion.fuse(0, &self.predictions)
+    }
+
+    /// What expert `index`, a model among them, says about `h` seconds after the last sample.
+    fn predict(&self, bank: &Bank<F, T>, index: usize, h: f64) -> Prediction {
+        let Some(slot) = (index + 2).checked_sub(E) else { return bank.predict(index, h) };
+        let change = self.active[slot].as_ref().and_then(|active| active.change(bank.at(), h));
+        let Some((moved, slope, deviation)) = change else { return Prediction::NONE };
+        let line = bank.line();
+        Prediction {
+            displacement: moved - line.r * h,
+            slope: slope - line.r,
+            variance: bank.line_variance().0 + deviation * deviation,
+        }
+    }
+
+    /// Whether `model`'s forecasts have weight anywhere.
+    fn carries(&self, model: Model) -> bool {
+        let index = E - 2 + model.index();
+        self.active[model.index()].is_some()
+            && (0..NODES)
+                .any(|node| self.fusion.is_scored(node, index) && self.fusion.log_weights(node)[index] > CARRIES)
+    }
+
+    fn is_fresh(&self, track: &Track<F, T>, at: Timestamp<Local>) -> bool {
+        let patience = self.config.holdover_after.max(Span::from_secs_f64(4.0 * track.spacing));
+        at.since(track.last.local) <= patience
+    }
+
+    fn reason(&self) -> Reason {
+        if self.conflict_shown > 0 {
+            Reason::BoundConflict
+        } else if self.config.forecasters == [false, false] {
+            Reason::ForecastersOff
+        } else if Model::ALL.into_iter().any(|model| self.carries(model)) {
+            Reason::Nominal
+        } else if !self.worker_alive {
+            Reason::WorkerDown
+        } else if self.active.iter().any(Option::is_some) {
+            Reason::ForecastsMuted
+        } else {
+            Reason::WarmingUp
+        }
+    }
+
+    fn rate_at(&self, at: Timestamp<Local>) -> Rate {
+        let Some(track) = &self.track else { return Rate::ZERO };
+        let h = at.since(track.bank.at()).as_secs_f64();
+        let (node, _) = self.bracket(h);
+        let (c0, c1) = (&track.curve[node], &track.curve[node + 1]);
+        let width = self.fusion.horizon(node + 1) - self.fusion.horizon(node);
+        Rate::new(track.line.r + (c1.displacement - c0.displacement) / width)
+    }
+
+    /// The node below `h` and how far `h` is on the way to the next; beyond the last node, more than one.
+    fn bracket(&self, h: f64) -> (usize, f64) {
+        let node = (0..NODES - 2).find(|&node| h <= self.fusion.horizon(node + 1)).unwrap_or(NODES - 2);
+        let (h0, h1) = (self.fusion.horizon(node), self.fusion.horizon(node + 1));
+        (node, ((h - h0) / (h1 - h0)).max(0.0))
+    }
+
+    /// The fused extrapolation at `at`, whoever is asking.
+    fn extrapolate(&self, track: &Track<F, T>, at: Timestamp<Local>, tier: Tier, reason: Reason) -> Estimate {
+        let h = at.since(track.bank.at()).as_secs_f64();
+        let (node, share) = self.bracket(h);
+        let (c0, c1) = (&track.curve[node], &track.curve[node + 1]);
+        let between = |a: f64, b: f64| a + share * (b - a);
+        let ahead = track.line.x + track.line.r * h + between(c0.displacement, c1.displacement);
+        let offset = track.bank.reference().saturating_add(Span::from_secs_f64(ahead));
+        let half = between(c0.half_width, c1.half_width);
+        Estimate {
+            offset,
+            interval: if half.is_finite() {
+                PredictionInterval::new(Span::from_secs_f64(half))
+            } else {
+                PredictionInterval::UNKNOWN
+            },
+            bound: ErrorBound::new(self.hard.half_width(at, offset)),
+            tier,
+            reason,
+        }
     }
 }
 
-impl<const F: usize, const T: usize, const E: usize, const P: usize, const D: usize, const S: usize> ClockSource
-    for Pipeline<F, T, E, P, D, S>
+/// The horizon whose best filter leads: long enough to see the rate, short enough to have evidence early.
+const LEAD_NODE: usize = 3;
+
+/// Answers while measurements are fresh and a model carries weight.
+struct FusedClock<'a, X>(&'a X);
+/// Answers while measurements are fresh.
+struct FilterClock<'a, X>(&'a X);
+/// Answers once anything has been measured.
+struct HoldoverClock<'a, X>(&'a X);
+
+impl<
+    const F: usize,
+    const T: usize,
+    const E: usize,
+    const P: usize,
+    const D: usize,
+    const S: usize,
+    const N: usize,
+    const M: usize,
+> ClockSource for FusedClock<'_, Pipeline<F, T, E, P, D, S, N, M>>
+{
+    fn estimate(&self, at: Timestamp<Local>) -> Option<Estimate> {
+        let track = self.0.track.as_ref()?;
+        let carried = Model::ALL.into_iter().any(|model| self.0.carries(model));
+        (carried && self.0.is_fresh(track, at)).then(|| self.0.extrapolate(track, at, Tier::Fused, self.0.reason()))
+    }
+}
+
+impl<
+    const F: usize,
+    const T: usize,
+    const E: usize,
+    const P: usize,
+    const D: usize,
+    const S: usize,
+    const N: usize,
+    const M: usize,
+> ClockSource for FilterClock<'_, Pipeline<F, T, E, P, D, S, N, M>>
+{
+    fn estimate(&self, at: Timestamp<Local>) -> Option<Estimate> {
+        let track = self.0.track.as_ref()?;
+        self.0.is_fresh(track, at).then(|| self.0.extrapolate(track, at, Tier::Filter, self.0.reason()))
+    }
+}
+
+impl<
+    const F: usize,
+    const T: usize,
+    const E: usize,
+    const P: usize,
+    const D: usize,
+    const S: usize,
+    const N: usize,
+    const M: usize,
+> ClockSource for HoldoverClock<'_, Pipeline<F, T, E, P, D, S, N, M>>
+{
+    fn estimate(&self, at: Timestamp<Local>) -> Option<Estimate> {
+        let track = self.0.track.as_ref()?;
+        Some(self.0.extrapolate(track, at, Tier::Holdover, Reason::NoSamples))
+    }
+}
+
+impl<
+    const F: usize,
+    const T: usize,
+    const E: usize,
+    const P: usize,
+    const D: usize,
+    const S: usize,
+    const N: usize,
+    const M: usize,
+> ClockSource for Pipeline<F, T, E, P, D, S, N, M>
 {
     fn estimate(&self, at: Timestamp<Local>) -> Option<Estimate> {
         self.estimate(at)

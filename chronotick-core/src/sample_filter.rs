@@ -102,7 +102,8 @@ impl<const D: usize> SampleFilter<D> {
             let blend = learned.weight / (learned.weight + PRIOR_WEIGHT);
             let bias = learned.mean - anchor;
             let square = (learned.square - anchor * anchor).max(0.05 * learned.square);
-            prior * libm::pow(learned.ratio.clamp(0.05, 1e6), blend) + BIAS_PENALTY * (bias * bias - 0.5 * square).max(0.0)
+            prior * libm::pow(learned.ratio.clamp(0.05, 1e6), blend)
+                + BIAS_PENALTY * (bias * bias - 0.5 * square).max(0.0)
         } else {
             prior
         };

@@ -7,6 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::units::{Local, Rate, Span, Timestamp};
+
 /// Cells of the fine grid (one step each).
 pub const FINE: usize = 256;
 /// Cells of the middle grid (4 steps each).
@@ -36,4 +38,241 @@ pub struct History {
     pub middle: Grid<MIDDLE>,
     /// [`COARSE_STEPS`] steps a cell.
     pub coarse: Grid<COARSE>,
+}
+
+/// The three grids as they fill: `N` fine cells, `M` cells of each coarser grid (at most [`FINE`] and [`MIDDLE`]).
+#[derive(Clone, Debug)]
+pub struct Window<const N: usize, const M: usize> {
+    step: Span,
+    /// End of the fine cell being filled.
+    end: Option<Timestamp<Local>>,
+    last: Timestamp<Local>,
+    filling: Filling,
+    fine: heapless::Deque<Cell, N>,
+    middle: Coarser<M, { MIDDLE_STEPS as usize }>,
+    coarse: Coarser<M, { COARSE_STEPS as usize }>,
+    closed: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Cell {
+    rate: f64,
+    temperature: f32,
+}
+
+impl Cell {
+    const EMPTY: Self = Self { rate: f64::NAN, temperature: f32::NAN };
+}
+
+/// Time-weighted sums of the cell being filled.
+#[derive(Clone, Copy, Debug, Default)]
+struct Filling {
+    rate: f64,
+    rate_time: f64,
+    temperature: f64,
+    temperature_time: f64,
+}
+
+/// A grid of `K` fine cells a cell.
+#[derive(Clone, Debug)]
+struct Coarser<const M: usize, const K: usize> {
+    cells: heapless::Deque<Cell, M>,
+    filling: Filling,
+    filled: usize,
+}
+
+/// A silence of more than this many fine cells leaves them empty.
+const BRIDGED_CELLS: i64 = 20;
+
+impl<const N: usize, const M: usize> Window<N, M> {
+    /// An empty window of fine cells of `step`.
+    pub const fn new(step: Span) -> Self {
+        Self {
+            step,
+            end: None,
+            last: Timestamp::from_nanos(0),
+            filling: Filling { rate: 0.0, rate_time: 0.0, temperature: 0.0, temperature_time: 0.0 },
+            fine: heapless::Deque::new(),
+            middle: Coarser::new(),
+            coarse: Coarser::new(),
+            closed: 0,
+        }
+    }
+
+    /// The oscillator ran at `rate` (and `temperature`, degrees Celsius) from the last call up to `at`. Returns whether a fine
+    /// cell was closed.
+    pub fn extend(&mut self, at: Timestamp<Local>, rate: Rate, temperature: Option<f64>) -> bool {
+        let Some(mut end) = self.end else {
+            self.end = Some(at.saturating_add(self.step));
+            self.last = at;
+            return false;
+        };
+        let silence = at.since(self.last).as_nanos() > self.step.as_nanos().saturating_mul(BRIDGED_CELLS);
+        let mut closed = false;
+        // A silence longer than the whole window empties it; there is no use in closing cells one by one.
+        let longest = self.step.saturating_mul(COARSE_STEPS).saturating_mul(M as i64);
+        if at.since(end) > longest {
+            *self = Self::new(self.step);
+            self.end = Some(at.saturating_add(self.step));
+            self.last = at;
+            return false;
+        }
+        while at >= end {
+            if !silence {
+                self.filling.add(end.since(self.last).as_secs_f64(), rate.value(), temperature);
+            }
+            self.close();
+            closed = true;
+            self.last = end;
+            end = end.saturating_add(self.step);
+        }
+        if !silence {
+            self.filling.add(at.since(self.last).as_secs_f64(), rate.value(), temperature);
+        }
+        self.last = at;
+        self.end = Some(end);
+        closed
+    }
+
+    /// Fine cells closed since the start.
+    pub const fn closed(&self) -> u64 {
+        self.closed
+    }
+
+    /// Fine cells that hold a measurement.
+    pub fn measured(&self) -> usize {
+        self.fine.iter().filter(|cell| cell.rate.is_finite()).count()
+    }
+
+    /// The grids relative to `rate`.
+    pub fn history(&self, rate: Rate) -> History {
+        History {
+            fine: grid(&self.fine, rate),
+            middle: grid(&self.middle.cells, rate),
+            coarse: grid(&self.coarse.cells, rate),
+        }
+    }
+
+    fn close(&mut self) {
+        let cell = self.filling.cell(self.step.as_secs_f64());
+        self.filling = Filling::default();
+        push(&mut self.fine, cell);
+        self.middle.take(cell);
+        self.coarse.take(cell);
+        self.closed = self.closed.saturating_add(1);
+    }
+}
+
+impl Filling {
+    fn add(&mut self, dt: f64, rate: f64, temperature: Option<f64>) {
+        if dt > 0.0 {
+            self.rate += rate * dt;
+            self.rate_time += dt;
+            if let Some(temperature) = temperature {
+                self.temperature += temperature * dt;
+                self.temperature_time += dt;
+            }
+        }
+    }
+
+    /// The means, where at least half of `whole` seconds was measured.
+    fn cell(&self, whole: f64) -> Cell {
+        let mean = |sum: f64, time: f64| if time >= 0.5 * whole { sum / time } else { f64::NAN };
+        #[allow(clippy::cast_possible_truncation, reason = "a temperature")]
+        Cell {
+            rate: mean(self.rate, self.rate_time),
+            temperature: mean(self.temperature, self.temperature_time) as f32,
+        }
+    }
+}
+
+impl<const M: usize, const K: usize> Coarser<M, K> {
+    const fn new() -> Self {
+        Self {
+            cells: heapless::Deque::new(),
+            filling: Filling { rate: 0.0, rate_time: 0.0, temperature: 0.0, temperature_time: 0.0 },
+            filled: 0,
+        }
+    }
+
+    fn take(&mut self, cell: Cell) {
+        if cell.rate.is_finite() {
+            self.filling.rate += cell.rate;
+            self.filling.rate_time += 1.0;
+        }
+        if cell.temperature.is_finite() {
+            self.filling.temperature += f64::from(cell.temperature);
+            self.filling.temperature_time += 1.0;
+        }
+        self.filled += 1;
+        if self.filled == K {
+            push(&mut self.cells, self.filling.cell(K as f64));
+            self.filling = Filling::default();
+            self.filled = 0;
+        }
+    }
+}
+
+fn push<const N: usize>(cells: &mut heapless::Deque<Cell, N>, cell: Cell) {
+    if cells.is_full() {
+        cells.pop_front();
+    }
+    // Room was made above.
+    let _ = cells.push_back(cell);
+}
+
+/// The newest `G` cells relative to `rate`, padded in front with missing ones.
+fn grid<const N: usize, const G: usize>(cells: &heapless::Deque<Cell, N>, rate: Rate) -> Grid<G> {
+    let mut out = Grid { rate: heapless::Vec::new(), temperature: heapless::Vec::new() };
+    let missing = G.saturating_sub(cells.len());
+    let padding = core::iter::repeat_n(&Cell::EMPTY, missing);
+    for cell in padding.chain(cells.iter().skip(cells.len().saturating_sub(G))) {
+        #[allow(clippy::cast_possible_truncation, reason = "relative to the base rate, f32 resolves 1e-7 of it")]
+        let _ = out.rate.push((cell.rate - rate.value()) as f32);
+        let _ = out.temperature.push(cell.temperature);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STEP: i64 = 64_000_000_000;
+
+    #[test]
+    fn cells_hold_time_weighted_means() {
+        let mut window: Window<FINE, MIDDLE> = Window::new(Span::from_nanos(STEP));
+        window.extend(Timestamp::from_nanos(0), Rate::ZERO, None);
+        assert!(!window.extend(Timestamp::from_nanos(STEP / 4), Rate::from_ppm(4.0), Some(20.0)));
+        assert!(window.extend(Timestamp::from_nanos(STEP), Rate::from_ppm(8.0), Some(24.0)));
+        let history = window.history(Rate::from_ppm(1.0));
+        assert!((f64::from(history.fine.rate[FINE - 1]) - 6e-6).abs() < 1e-11);
+        assert!((history.fine.temperature[FINE - 1] - 23.0).abs() < 1e-4);
+        assert!(history.fine.rate[FINE - 2].is_nan());
+    }
+
+    #[test]
+    fn coarser_cells_close_on_their_own_grid() {
+        let mut window: Window<FINE, MIDDLE> = Window::new(Span::from_nanos(STEP));
+        for i in 0..=32 {
+            window.extend(Timestamp::from_nanos(i * STEP), Rate::from_ppm(1.0), None);
+        }
+        let history = window.history(Rate::ZERO);
+        assert_eq!(history.coarse.rate.iter().filter(|r| r.is_finite()).count(), 2);
+        assert_eq!(history.middle.rate.iter().filter(|r| r.is_finite()).count(), 8);
+    }
+
+    #[test]
+    fn a_silence_leaves_missing_cells_and_a_very_long_one_empties_the_window() {
+        let mut window: Window<FINE, MIDDLE> = Window::new(Span::from_nanos(STEP));
+        for i in 0..10 {
+            window.extend(Timestamp::from_nanos(i * STEP), Rate::ZERO, None);
+        }
+        window.extend(Timestamp::from_nanos(40 * STEP), Rate::ZERO, None);
+        assert_eq!(window.measured(), 9);
+        assert_eq!(window.closed(), 40);
+        window.extend(Timestamp::from_nanos(i64::MAX), Rate::ZERO, None);
+        assert_eq!(window.measured(), 0);
+    }
 }

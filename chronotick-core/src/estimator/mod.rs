@@ -117,7 +117,9 @@ impl<const F: usize, const T: usize> Bank<F, T> {
         let var_r = (max_rate / 3.0) * (max_rate / 3.0);
         Self {
             plain: core::array::from_fn(|i| Kalman::new(wander_power(i, F, scale), 0.0, 0.0, var_z, var_r, 0.0)),
-            warm: core::array::from_fn(|i| Kalman::new(wander_power(i, T, scale), 1e-21 / scale, 0.0, var_z, var_r, 1e-14)),
+            warm: core::array::from_fn(|i| {
+                Kalman::new(wander_power(i, T, scale), 1e-21 / scale, 0.0, var_z, var_r, 1e-14)
+            }),
             lead: F / 2,
             reference: z,
             at,
@@ -220,14 +222,6 @@ impl<const F: usize, const T: usize> Bank<F, T> {
             filter.rebase(shift);
         }
         Some(shift)
-    }
-
-    /// What every classical expert says about `h` seconds after the present, relative to [`Bank::line`]. The last two
-    /// entries, the models', are left alone.
-    pub fn predict_into(&self, h: f64, out: &mut [Prediction]) {
-        for (i, slot) in out.iter_mut().enumerate().take(F + T * PER_TEMPERATURE + EXTRA - 2) {
-            *slot = self.predict(i, h);
-        }
     }
 
     /// What expert `index` says about `h` seconds after the present.
