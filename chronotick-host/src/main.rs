@@ -1,7 +1,10 @@
 //! The command line of ChronoTick.
+#![deny(unsafe_code)]
 
 mod cli;
 
-fn main() -> std::process::ExitCode {
-    cli::main()
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run()
 }

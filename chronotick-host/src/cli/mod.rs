@@ -1,36 +1,94 @@
-//! The commands, one file each.
+//! One file a command; this one has what they share: arguments, exit codes, and output that survives a closed pipe.
 
+mod check_config;
 mod replay;
 
-use std::error::Error;
+use std::fmt;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
-/// Corrected UTC with honest error bounds.
+const AFTER_HELP: &str = "\
+Examples:
+  chronotick demo                                 watch it work, offline, against a known truth
+  chronotick run --config /etc/chronotick.toml    keep time
+  chronotick now                                  one reading: offset +- interval, tier and reason
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not synchronised.";
+
+/// Corrected time with honest error bounds, learned from this machine's own oscillator.
 #[derive(Parser)]
-#[command(version, about, arg_required_else_help = true)]
-struct Cli {
+#[command(name = "chronotick", version, after_help = AFTER_HELP)]
+struct Arguments {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Feed a recorded trace through the estimator and write what it would have predicted
+    /// Check configuration files and say what is wrong with them.
+    CheckConfig(check_config::Arguments),
+    /// Feed a recorded trace through the estimator and write what it would have predicted.
     Replay(replay::Args),
 }
 
-/// Parses the arguments and runs the command: 0 done, 1 failed, 2 wrong usage.
-pub(crate) fn main() -> ExitCode {
-    let result: Result<(), Box<dyn Error>> = match Cli::parse().command {
-        Command::Replay(args) => replay::run(&args),
+/// Why a command did not end with 0.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// 1: it failed; the line says why.
+    Failed(String),
+    /// 3: it worked, but the clock is not synchronised. What there is to say has been said.
+    Unsynchronised,
+    /// 0: whoever read the output has seen enough and closed the pipe.
+    PipeClosed,
+}
+
+impl From<chronotick_host::Error> for Failure {
+    fn from(error: chronotick_host::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            Self::PipeClosed
+        } else {
+            Self::Failed(format!("cannot write the output: {error}"))
+        }
+    }
+}
+
+/// What a command ends with.
+pub(crate) type Outcome = Result<(), Failure>;
+
+/// Reads the arguments, runs the command and turns its outcome into an exit code.
+pub(crate) fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match &arguments.command {
+        None => print_help(),
+        Some(Command::CheckConfig(arguments)) => check_config::run(arguments),
+        Some(Command::Replay(arguments)) => replay::run(arguments).map_err(|error| Failure::Failed(error.to_string())),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("chronotick: {error}");
+    match outcome {
+        Ok(()) | Err(Failure::PipeClosed) => ExitCode::SUCCESS,
+        Err(Failure::Unsynchronised) => ExitCode::from(3),
+        Err(Failure::Failed(line)) => {
+            // A closed standard error leaves nobody to tell.
+            let _ = writeln!(io::stderr(), "chronotick: {line}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn print_help() -> Outcome {
+    line(Arguments::command().render_help().ansi())
+}
+
+/// Prints one line on standard output.
+pub(crate) fn line(text: impl fmt::Display) -> Outcome {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}")?;
+    Ok(out.flush()?)
 }
