@@ -13,5 +13,7 @@ pub mod trace;
 
 pub mod replay;
 
+pub mod sim;
+
 pub use config::Config;
 pub use error::Error;

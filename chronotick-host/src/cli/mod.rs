@@ -2,6 +2,7 @@
 
 mod check_config;
 mod replay;
+mod simulate;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -31,6 +32,8 @@ enum Command {
     CheckConfig(check_config::Arguments),
     /// Feed a recorded trace through the estimator and write what it would have predicted.
     Replay(replay::Args),
+    /// Make a trace and its truth from a simulated world.
+    Simulate(simulate::Args),
 }
 
 /// Why a command did not end with 0.
@@ -60,6 +63,13 @@ impl From<io::Error> for Failure {
     }
 }
 
+impl Failure {
+    /// It failed because of `error`.
+    pub(crate) fn because(error: impl fmt::Display) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
 /// What a command ends with.
 pub(crate) type Outcome = Result<(), Failure>;
 
@@ -69,7 +79,8 @@ pub(crate) fn run() -> ExitCode {
     let outcome = match &arguments.command {
         None => print_help(),
         Some(Command::CheckConfig(arguments)) => check_config::run(arguments),
-        Some(Command::Replay(arguments)) => replay::run(arguments).map_err(|error| Failure::Failed(error.to_string())),
+        Some(Command::Replay(arguments)) => replay::run(arguments),
+        Some(Command::Simulate(arguments)) => simulate::run(arguments),
     };
     match outcome {
         Ok(()) | Err(Failure::PipeClosed) => ExitCode::SUCCESS,

@@ -1,6 +1,5 @@
 //! `chronotick replay`: a recorded trace through the estimator.
 
-use std::error::Error;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
@@ -9,6 +8,8 @@ use chronotick_core::pipeline::{Config, Pipeline};
 use chronotick_core::units::Span;
 use chronotick_host::replay::{NoForecaster, Options, Prediction, plot, replay};
 use chronotick_host::trace::Trace;
+
+use super::{Failure, Outcome, line};
 
 /// Arguments of `chronotick replay`.
 #[derive(clap::Args)]
@@ -60,15 +61,16 @@ impl Forecasters {
     }
 }
 
-pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
-    let trace = Trace::read(&args.trace)?;
+pub(crate) fn run(args: &Args) -> Outcome {
+    let trace = Trace::read(&args.trace).map_err(Failure::because)?;
     let config = Config { forecasters: args.forecasters.enabled(), ..Config::default() };
     let options =
         Options { horizons: args.horizons.clone(), stride: args.stride as usize, warmup: args.warmup as usize, config };
     let mut out: Box<dyn Write> = match &args.predictions {
         Some(path) => {
-            let file = File::create(path)
-                .map_err(|e| format!("{}: cannot write the predictions: {}", path.display(), e.kind()))?;
+            let file = File::create(path).map_err(|e| {
+                Failure::Failed(format!("{}: cannot write the predictions: {}", path.display(), e.kind()))
+            })?;
             Box::new(BufWriter::new(file))
         }
         None => Box::new(io::sink()),
@@ -81,24 +83,24 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             served.push(*p);
         }
     })
-    .map_err(|e| format!("cannot write the predictions: {}", e.kind()))?;
+    .map_err(|e| Failure::Failed(format!("cannot write the predictions: {}", e.kind())))?;
 
     let seconds = summary.core_time.as_secs_f64();
-    println!("{} samples, {} refused, frozen at {}", summary.samples, summary.refused, summary.origins);
-    print!("{}", summary.measures);
-    println!(
+    line(format_args!("{} samples, {} refused, frozen at {}", summary.samples, summary.refused, summary.origins))?;
+    line(summary.measures.to_string().trim_end())?;
+    line(format_args!(
         "core: {:.0} samples/s ({:.3} s, estimates included), {} KiB of state; inference {:.3} s",
         summary.samples as f64 / seconds.max(1e-9),
         seconds,
         size_of::<Pipeline>().div_ceil(1024),
         summary.inference_time.as_secs_f64(),
-    );
-    println!(
+    ))?;
+    line(format_args!(
         "forecasts: {} asked, {} accepted, {} muted",
         summary.counts.forecasts_issued, summary.counts.forecasts_accepted, summary.counts.forecasts_muted
-    );
+    ))?;
     if let Some(path) = &args.plot {
-        plot(&trace.samples, &served, &args.trace.display().to_string(), path)?;
+        plot(&trace.samples, &served, &args.trace.display().to_string(), path).map_err(Failure::because)?;
     }
     Ok(())
 }
