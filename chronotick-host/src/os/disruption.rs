@@ -1,0 +1,149 @@
+//! Suspension, pauses of a virtual machine, and counters that lost their kernel's trust.
+//!
+//! Boot time runs through a suspension and monotonic time does not: their difference moves by how long it took. A virtual
+//! machine that is paused or restored sees nothing of the kind, but its time-stamp counter and its raw monotonic clock part.
+//! A pause that stops both alike cannot be seen from inside; it shows as a conflict with the next measurement.
+
+use chronotick_core::units::{Span, Timestamp};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::counter::{CounterKind, LocalClock};
+
+/// Less than this is how the two readings were taken.
+const SUSPENSION: Span = Span::from_millis(10);
+/// The counter may differ from the raw clock by this, and by [`MAX_RATE_PPM`] of the time between two looks.
+const JUMP: Span = Span::from_millis(5);
+const MAX_RATE_PPM: i64 = 1_000;
+/// The clocksource is a file: looked at this often.
+const CLOCKSOURCE_EVERY: Span = Span::from_secs(10);
+
+/// What happened between two looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disruption {
+    /// The machine was suspended for this long.
+    Suspended(Span),
+    /// The counter moved this much more (or less) than the raw monotonic clock.
+    CounterJump(Span),
+    /// The kernel no longer keeps time with this counter.
+    CounterDistrusted,
+}
+
+/// Looks again and compares.
+#[derive(Debug)]
+pub struct Watch {
+    suspended: Span,
+    ticks: u64,
+    raw: Span,
+    clocksource_at: Span,
+}
+
+impl Watch {
+    /// Remembers how things are.
+    pub fn new(clock: &dyn LocalClock) -> Self {
+        let raw = raw_now();
+        Self { suspended: clock.suspended(), ticks: clock.ticks(), raw, clocksource_at: raw }
+    }
+
+    /// What happened since the last look, if anything.
+    pub fn check(&mut self, clock: &dyn LocalClock) -> Option<Disruption> {
+        let before = raw_now();
+        let ticks = clock.ticks();
+        let after = raw_now();
+        let look = Look { suspended: clock.suspended(), ticks, before, after };
+        self.compare(clock, &look).or_else(|| self.clocksource(clock))
+    }
+
+    fn compare(&mut self, clock: &dyn LocalClock, look: &Look) -> Option<Disruption> {
+        let slept = look.suspended.saturating_sub(self.suspended);
+        let scale = clock.scale();
+        let counted = scale.local(look.ticks).since(scale.local(self.ticks));
+        let least = look.before.saturating_sub(self.raw);
+        let most = look.after.saturating_sub(self.raw);
+        let slack = JUMP.saturating_add(Span::from_nanos(most.as_nanos().abs() / 1_000_000 * MAX_RATE_PPM));
+        (self.suspended, self.ticks, self.raw) = (look.suspended, look.ticks, look.after);
+        if slept.abs() > SUSPENSION {
+            return Some(Disruption::Suspended(slept));
+        }
+        let ahead = counted.saturating_sub(most);
+        let behind = least.saturating_sub(counted);
+        match clock.kind() {
+            // A simulated counter is not the machine's: it keeps a time of its own.
+            CounterKind::Virtual => None,
+            _ if ahead > slack => Some(Disruption::CounterJump(ahead)),
+            _ if behind > slack => Some(Disruption::CounterJump(Span::from_nanos(-behind.as_nanos()))),
+            _ => None,
+        }
+    }
+
+    fn clocksource(&mut self, clock: &dyn LocalClock) -> Option<Disruption> {
+        if self.raw.saturating_sub(self.clocksource_at) < CLOCKSOURCE_EVERY || clock.kind() == CounterKind::Virtual {
+            return None;
+        }
+        self.clocksource_at = self.raw;
+        let trusted = clock.kind() == CounterKind::MonotonicRaw || CounterKind::detect() == clock.kind();
+        (!trusted).then_some(Disruption::CounterDistrusted)
+    }
+}
+
+struct Look {
+    suspended: Span,
+    ticks: u64,
+    before: Span,
+    after: Span,
+}
+
+fn raw_now() -> Span {
+    let now = clock_gettime(ClockId::MonotonicRaw);
+    Timestamp::<chronotick_core::Local>::from_nanos(now.tv_sec * 1_000_000_000 + now.tv_nsec)
+        .since(Timestamp::from_nanos(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use chronotick_core::clock_page::CounterScale;
+    use chronotick_core::{Timestamp, Utc};
+
+    use super::*;
+
+    struct Nanos;
+    impl LocalClock for Nanos {
+        fn ticks(&self) -> u64 {
+            0
+        }
+        fn scale(&self) -> CounterScale {
+            CounterScale::NANOS
+        }
+        fn kind(&self) -> CounterKind {
+            CounterKind::Tsc
+        }
+        fn realtime(&self) -> (u64, Timestamp<Utc>) {
+            (0, Timestamp::from_nanos(0))
+        }
+    }
+
+    fn look(suspended_ms: i64, ticks: u64, raw_ns: i64) -> Look {
+        let raw = Span::from_nanos(raw_ns);
+        Look { suspended: Span::from_millis(suspended_ms), ticks, before: raw, after: raw }
+    }
+
+    fn watch() -> Watch {
+        Watch { suspended: Span::ZERO, ticks: 0, raw: Span::ZERO, clocksource_at: Span::ZERO }
+    }
+
+    #[test]
+    fn a_second_like_any_other() {
+        assert_eq!(watch().compare(&Nanos, &look(0, 1_000_400_000, 1_000_000_000)), None);
+    }
+
+    #[test]
+    fn suspension_and_jumps_are_told_apart() {
+        let mut watch = watch();
+        let slept = watch.compare(&Nanos, &look(30_000, 1_000_000_000, 1_000_000_000));
+        assert_eq!(slept, Some(Disruption::Suspended(Span::from_secs(30))));
+        assert_eq!(watch.compare(&Nanos, &look(30_000, 2_000_000_000, 2_000_000_000)), None);
+        let ahead = watch.compare(&Nanos, &look(30_000, 5_000_000_000, 3_000_000_000));
+        assert_eq!(ahead, Some(Disruption::CounterJump(Span::from_secs(2))));
+        let behind = watch.compare(&Nanos, &look(30_000, 5_000_000_001, 4_000_000_000));
+        assert!(matches!(behind, Some(Disruption::CounterJump(by)) if by < Span::ZERO));
+    }
+}

@@ -1,0 +1,354 @@
+//! The read: what every user of ChronoTick runs millions of times a second.
+//!
+//! Ordinarily a read is two cache lines, one fenced counter and a dozen multiplications and additions: no lock, no system
+//! call, no allocation. Everything unusual (a stale or damaged page, a suspension, another daemon) is found either by the
+//! arithmetic itself or by a check that the read falls into [`CHECK_EVERY`] of counter time, and handled out of line. None of
+//! it is an error: it is a lower tier with a reason.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use chronotick_core::clock_page::{ClockPage, CounterScale, PageReading, WidestGrowth};
+use chronotick_core::units::{self, Local};
+use chronotick_core::{Reason, Span, Tier};
+
+use crate::os::counter::{CounterKind, LocalClock, os_utc, suspended};
+use crate::shm::map::MappingCell;
+use crate::shm::page::{Identity, Marks, PageError, Snapshot, attach};
+use crate::timestamp::Timestamp;
+
+/// How much counter time passes between two looks at what the arithmetic cannot see.
+pub const CHECK_EVERY: Duration = Duration::from_millis(16);
+/// A page without an update for this long makes the reader look whether its file was replaced.
+const STALE: Span = Span::from_secs(3);
+/// The file is looked at this often at most.
+const LOOK_EVERY: Span = Span::from_millis(100);
+/// Less than this is how suspension was measured.
+const SUSPENSION: Span = Span::from_millis(10);
+
+/// Reads a clock page. Shared freely between threads; see [`crate::ChronoTick`] for the friendlier face.
+///
+/// ```
+/// # let daemon = chronotick_host::doc::daemon();
+/// # let path = daemon.path();
+/// let reader = chronotick_host::Reader::attach(path)?;
+/// let (first, second) = (reader.now(), reader.now());
+/// assert!(first.utc() <= second.utc());
+/// # Ok::<(), chronotick_host::PageError>(())
+/// ```
+#[derive(Debug)]
+pub struct Reader {
+    cell: MappingCell,
+    /// Counter reading at which the next check is due; 0 sends every read out of line.
+    check_at: AtomicU64,
+    /// The page cannot stand for itself: see [`Checked`].
+    widest: AtomicU64,
+    impaired: AtomicBool,
+    checked: Mutex<Checked>,
+    path: PathBuf,
+    clock: Option<Injected>,
+}
+
+/// A clock given by the caller, for pages that count a simulated counter.
+struct Injected(Arc<dyn LocalClock>);
+
+impl std::fmt::Debug for Injected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.0.kind())
+    }
+}
+
+/// What the last check found. Threads that find it locked go on with what they have.
+#[derive(Debug)]
+struct Checked {
+    instance: u64,
+    inode: u64,
+    /// This process's count of suspended time less the daemon's: not 0 in another time namespace.
+    shift: Span,
+    looked: Option<units::Timestamp<Local>>,
+    state: State,
+    /// The last record that was seen in order, for when the page no longer is.
+    last: Snapshot,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// The page stands for itself.
+    Sound,
+    /// The page was wiped, cut or overwritten: the last good record stands for it.
+    Lost,
+    /// The counter stood still, or is that of another boot, since the record was made.
+    Void,
+}
+
+impl Reader {
+    /// Attaches to the page at `path`. Needs to read the file, and nothing else of the daemon.
+    ///
+    /// # Errors
+    /// There is no page, it is not a page, it has another layout version, or it counts with something that this process
+    /// cannot read.
+    pub fn attach(path: impl AsRef<Path>) -> Result<Self, PageError> {
+        Self::with_clock(path.as_ref(), None)
+    }
+
+    /// Attaches to a page that counts a simulated counter.
+    ///
+    /// # Errors
+    /// As [`Reader::attach`].
+    pub fn attach_with(path: impl AsRef<Path>, clock: Arc<dyn LocalClock>) -> Result<Self, PageError> {
+        Self::with_clock(path.as_ref(), Some(Injected(clock)))
+    }
+
+    fn with_clock(path: &Path, clock: Option<Injected>) -> Result<Self, PageError> {
+        let (mapping, inode) = attach(path)?;
+        let page = mapping.page();
+        let identity = page.identity();
+        let last = page.read(|kind| read_counter(kind, clock.as_ref()));
+        supported(path, &identity, &last, clock.is_some())?;
+        let own = clock.as_ref().map_or_else(suspended, |clock| clock.0.suspended());
+        let shift = if identity.is_this_time_namespace() { Span::ZERO } else { own.saturating_sub(page.suspended()) };
+        let state = if identity.is_this_boot() { State::Sound } else { State::Void };
+        let checked = Checked { instance: identity.instance(), inode, shift, looked: None, state, last };
+        Ok(Self {
+            cell: MappingCell::new(mapping),
+            check_at: AtomicU64::new(0),
+            widest: AtomicU64::new(packed(identity.widest())),
+            impaired: AtomicBool::new(state != State::Sound),
+            checked: Mutex::new(checked),
+            path: path.to_owned(),
+            clock,
+        })
+    }
+
+    /// The time now, with its bounds.
+    #[inline]
+    pub fn now(&self) -> Timestamp {
+        let snapshot = self.snapshot();
+        if snapshot.counter >= self.check_at.load(Ordering::Relaxed) {
+            return self.now_checked(snapshot);
+        }
+        self.evaluate(&snapshot, snapshot.counter)
+    }
+
+    /// The time that this page gives to another instant of local time, past or future: what [`Reader::now`] says (or would
+    /// have said) at `at` as far as is known now. The uncertainty of a future instant is that of a clock that hears nothing more;
+    /// that of the past counts from the record in use, not from the one that was in use then.
+    pub fn project(&self, at: units::Timestamp<Local>) -> Timestamp {
+        let now = self.snapshot();
+        let _ = self.now();
+        self.evaluate(&now, now.scale.ticks(at))
+    }
+
+    /// Local time now: what [`Reader::project`] counts in.
+    pub fn local(&self) -> units::Timestamp<Local> {
+        let now = self.snapshot();
+        now.scale.local(now.counter)
+    }
+
+    /// The page's file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Names the daemon's run that made the page.
+    pub fn instance(&self) -> u64 {
+        self.cell.page().identity().instance()
+    }
+
+    /// Process id of that daemon, in its own namespace.
+    pub fn daemon_pid(&self) -> u32 {
+        self.cell.page().identity().pid()
+    }
+
+    /// How long ago the daemon last said that it is alive.
+    pub fn heartbeat_age(&self) -> Duration {
+        let now = self.snapshot();
+        let beat = now.scale.local(self.cell.page().heartbeat());
+        Duration::from_nanos(now.scale.local(now.counter).since(beat).as_nanos().max(0).unsigned_abs())
+    }
+
+    /// What the page counts with.
+    pub fn counter(&self) -> Option<CounterKind> {
+        CounterKind::from_u8(Marks::new(self.snapshot().record.marks()).kind)
+    }
+
+    #[inline(always)]
+    fn snapshot(&self) -> Snapshot {
+        self.cell.page().read(|kind| {
+            if kind == CounterKind::Tsc as u8 && cfg!(target_arch = "x86_64") {
+                CounterKind::Tsc.read()
+            } else if kind == CounterKind::MonotonicRaw as u8 {
+                CounterKind::MonotonicRaw.read()
+            } else {
+                read_counter(kind, self.clock.as_ref())
+            }
+        })
+    }
+
+    #[inline(always)]
+    fn evaluate(&self, snapshot: &Snapshot, counter: u64) -> Timestamp {
+        let widest = self.widest.load(Ordering::Relaxed);
+        let reading = snapshot.record.time_at(counter, unpacked(widest));
+        Timestamp::new(reading, snapshot.scale.local(counter).as_nanos(), snapshot.target_accuracy)
+    }
+
+    /// A read with the check that is due, or in a state where every read is.
+    #[cold]
+    #[inline(never)]
+    fn now_checked(&self, snapshot: Snapshot) -> Timestamp {
+        let Ok(mut checked) = self.checked.try_lock() else {
+            // Another thread is at it.
+            return if self.impaired.load(Ordering::Relaxed) {
+                os_reading(&snapshot, Reason::PageStale)
+            } else {
+                self.or_os(self.evaluate(&snapshot, snapshot.counter), &snapshot)
+            };
+        };
+        let snapshot = self.check(&mut checked, snapshot);
+        self.impaired.store(checked.state != State::Sound, Ordering::Relaxed);
+        match checked.state {
+            State::Sound => {
+                let timestamp = self.or_os(self.evaluate(&snapshot, snapshot.counter), &snapshot);
+                let next = snapshot.scale.local(snapshot.counter).saturating_add(span(CHECK_EVERY));
+                let due = if timestamp.tier() == Tier::Raw { 0 } else { snapshot.scale.ticks(next) };
+                self.check_at.store(due, Ordering::Relaxed);
+                timestamp
+            }
+            State::Lost => {
+                self.check_at.store(0, Ordering::Relaxed);
+                let last = checked.last;
+                let kind = Marks::new(last.record.marks()).kind;
+                let snapshot = Snapshot { counter: read_counter(kind, self.clock.as_ref()), ..last };
+                self.or_os(self.evaluate(&snapshot, snapshot.counter), &snapshot)
+            }
+            State::Void => {
+                self.check_at.store(0, Ordering::Relaxed);
+                os_reading(&snapshot, Reason::Suspended)
+            }
+        }
+    }
+
+    /// Looks at what the arithmetic cannot see, and returns what to compute with.
+    fn check(&self, checked: &mut Checked, snapshot: Snapshot) -> Snapshot {
+        let identity = self.cell.page().identity();
+        let sound = identity.check(&self.path).is_ok()
+            && supported(&self.path, &identity, &snapshot, self.clock.is_some()).is_ok()
+            && !(snapshot.record.is_blank() && !checked.last.record.is_blank());
+        let local = snapshot.scale.local(snapshot.counter);
+        let stale = || local.since(snapshot.scale.local(snapshot.record.anchor())) > STALE;
+        if (!sound || stale()) && checked.look_due(os_local()) && self.attach_again(checked) {
+            let snapshot = self.snapshot();
+            return self.check_sound(checked, snapshot);
+        }
+        if !sound {
+            checked.state = State::Lost;
+            return snapshot;
+        }
+        self.check_sound(checked, snapshot)
+    }
+
+    fn check_sound(&self, checked: &mut Checked, snapshot: Snapshot) -> Snapshot {
+        let page = self.cell.page();
+        let identity = page.identity();
+        let own = self.clock.as_ref().map_or_else(suspended, |clock| clock.0.suspended());
+        if checked.instance != identity.instance() {
+            checked.instance = identity.instance();
+            self.widest.store(packed(identity.widest()), Ordering::Relaxed);
+        }
+        let slept = own.saturating_sub(page.suspended()).saturating_sub(checked.shift).abs();
+        let void = slept > SUSPENSION || !identity.is_this_boot();
+        checked.state = if void { State::Void } else { State::Sound };
+        checked.last = snapshot;
+        snapshot
+    }
+
+    /// Maps the file that is there now, if it is another one and in order.
+    fn attach_again(&self, checked: &mut Checked) -> bool {
+        let there = std::fs::metadata(&self.path).map(|file| std::os::unix::fs::MetadataExt::ino(&file));
+        if there.is_ok_and(|inode| inode == checked.inode) {
+            return false;
+        }
+        let Ok((mapping, inode)) = attach(&self.path) else { return false };
+        let identity = mapping.page().identity();
+        let snapshot = mapping.page().read(|kind| read_counter(kind, self.clock.as_ref()));
+        let blank = snapshot.record.is_blank();
+        if blank || supported(&self.path, &identity, &snapshot, self.clock.is_some()).is_err() {
+            return false;
+        }
+        checked.inode = inode;
+        self.cell.replace(mapping);
+        true
+    }
+
+    /// A record too old to say anything: the operating system's clock is no worse.
+    fn or_os(&self, timestamp: Timestamp, snapshot: &Snapshot) -> Timestamp {
+        if timestamp.tier() == Tier::Raw && timestamp.reason() == Reason::PageStale {
+            os_reading(snapshot, Reason::PageStale)
+        } else {
+            timestamp
+        }
+    }
+}
+
+impl Checked {
+    fn look_due(&mut self, now: units::Timestamp<Local>) -> bool {
+        let due = self.looked.is_none_or(|looked| now.since(looked) > LOOK_EVERY);
+        if due {
+            self.looked = Some(now);
+        }
+        due
+    }
+}
+
+fn os_reading(snapshot: &Snapshot, reason: Reason) -> Timestamp {
+    let utc = os_utc();
+    Timestamp::new(PageReading::raw(utc, reason, snapshot.record.epoch()), utc.as_nanos(), snapshot.target_accuracy)
+}
+
+/// A clock for the pace of checks only.
+fn os_local() -> units::Timestamp<Local> {
+    units::Timestamp::from_nanos(CounterKind::MonotonicRaw.read().cast_signed())
+}
+
+#[inline(never)]
+fn read_counter(kind: u8, clock: Option<&Injected>) -> u64 {
+    match (CounterKind::from_u8(kind), clock) {
+        (Some(CounterKind::Virtual), Some(clock)) => clock.0.ticks(),
+        (Some(kind), _) => kind.read(),
+        (None, _) => 0,
+    }
+}
+
+/// Whether this process can count what the page counts.
+fn supported(path: &Path, identity: &Identity, snapshot: &Snapshot, injected: bool) -> Result<(), PageError> {
+    let found = CounterKind::from_u8(Marks::new(snapshot.record.marks()).kind);
+    let readable = match found {
+        Some(CounterKind::Tsc) => cfg!(target_arch = "x86_64"),
+        Some(CounterKind::Cntvct) => cfg!(target_arch = "aarch64"),
+        Some(CounterKind::MonotonicRaw) => {
+            if !identity.is_this_time_namespace() {
+                return Err(PageError::TimeNamespace { path: path.to_owned() });
+            }
+            true
+        }
+        Some(CounterKind::Virtual) => injected,
+        None => snapshot.record.is_blank(),
+    };
+    if readable { Ok(()) } else { Err(PageError::Counter { path: path.to_owned(), found }) }
+}
+
+const fn packed(widest: WidestGrowth) -> u64 {
+    widest.bound as u64 | (widest.interval as u64) << 32
+}
+
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "halves")]
+const fn unpacked(word: u64) -> WidestGrowth {
+    WidestGrowth { bound: word as u32, interval: (word >> 32) as u32 }
+}
+
+fn span(duration: Duration) -> Span {
+    Span::from_nanos(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,11 @@
+//! Memory shared between processes: what is written here is read by others, and what is read was written by others.
+
+pub(crate) mod latch;
+pub mod page;
+mod map;
+mod sigbus;
+
+/// The atomics of the lock-free parts; their models put others in this place.
+pub(crate) mod atomic {
+    pub(crate) use std::sync::atomic::{AtomicU64, Ordering, fence};
+}

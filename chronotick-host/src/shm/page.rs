@@ -1,0 +1,548 @@
+//! The clock page: one file of 4096 bytes, one writer, any number of readers. docs/CLOCK_PAGE.md describes every byte.
+//!
+//! A daemon that starts takes the file of the one before it over in place, so that readers stay attached: the record goes on,
+//! under a new instance id, in the same sequence. It replaces the file (by a rename, so that nobody ever maps a half-made one)
+//! only where it cannot be taken over: another boot, another layout, damage.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::mem::offset_of;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use chronotick_core::clock_page::{ClockPage, CounterScale, WidestGrowth};
+use chronotick_core::served::ClockRecord;
+use chronotick_core::{Rate, Span};
+use rustix::fs::{FlockOperation, OFlags, flock};
+
+use super::atomic::{AtomicU64, Ordering, fence};
+use super::latch;
+use super::map::Mapping;
+use crate::os::counter::{CounterKind, LocalClock, SystemCounter};
+
+/// Size of the file and of the mapping, in bytes.
+pub const PAGE_SIZE: usize = 4096;
+/// Changes whenever a byte changes its meaning.
+pub const ABI_VERSION: u32 = 1;
+/// The first eight bytes of the file.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"CTCKPAGE");
+
+/// Why a page cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum PageError {
+    /// No daemon has made a page there.
+    #[error("no clock page at {path}: start the daemon (`chronotick run`), or mount its directory here")]
+    Missing {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// The file is short, damaged, or something else altogether.
+    #[error("{path} is not a clock page: remove it, the daemon makes a new one")]
+    NotAPage {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The page was made by a daemon of another layout.
+    #[error("{path} has layout version {found}, this program reads version {ABI_VERSION}: use the same release of both")]
+    AbiVersion {
+        /// The file.
+        path: PathBuf,
+        /// The version that it has.
+        found: u32,
+    },
+    /// The page counts with a counter that this program does not have.
+    #[error("{path} counts with {found:?}, which this program cannot read: attach with the clock that made it")]
+    Counter {
+        /// The file.
+        path: PathBuf,
+        /// What it counts with; `None` when unknown.
+        found: Option<CounterKind>,
+    },
+    /// CLOCK_MONOTONIC_RAW starts elsewhere in another time namespace.
+    #[error("{path} counts CLOCK_MONOTONIC_RAW of another time namespace: run the reader in the daemon's")]
+    TimeNamespace {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another daemon is writing to it.
+    #[error("another daemon writes to {path}: stop it, or give this one another path")]
+    Busy {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The operating system refused something.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// Its answer.
+        source: io::Error,
+    },
+}
+
+impl PageError {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| match source.kind() {
+            io::ErrorKind::NotFound => Self::Missing { path },
+            _ => Self::Io { path, source },
+        }
+    }
+}
+
+/// What a daemon promises for the whole of its run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PageSettings {
+    /// The widest growth of the hard bound that the configuration allows.
+    pub max_bound_growth: Rate,
+    /// The widest growth of the 95 % half-width that the configuration allows.
+    pub max_interval_growth: Rate,
+    /// The error that users can live with: what [`crate::Timestamp::confidence`] is about.
+    pub target_accuracy: Span,
+}
+
+impl Default for PageSettings {
+    fn default() -> Self {
+        Self {
+            max_bound_growth: Rate::from_ppm(500.0),
+            max_interval_growth: Rate::from_ppm(50.0),
+            target_accuracy: Span::from_millis(1),
+        }
+    }
+}
+
+/// The file, as mapped.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub(crate) struct Page {
+    /// Who made it; see [`Identity`].
+    identity: [AtomicU64; 8],
+    /// Its lowest bit names the current copy.
+    sequence: AtomicU64,
+    target_accuracy: AtomicU64,
+    /// [`CounterScale`]s; the record's marks say which.
+    scales: [[AtomicU64; 3]; 2],
+    copies: [[AtomicU64; 8]; 2],
+    /// The counter when the daemon was last seen.
+    heartbeat: AtomicU64,
+    /// [`LocalClock::suspended`] of the daemon at the last record, in ns.
+    suspended: AtomicU64,
+    reserved: [AtomicU64; 478],
+}
+
+const _: () = {
+    assert!(cfg!(target_endian = "little"), "the page is little-endian");
+    assert!(size_of::<Page>() == PAGE_SIZE && align_of::<Page>() == 64);
+    assert!(offset_of!(Page, identity) == 0);
+    assert!(offset_of!(Page, sequence) == 64);
+    assert!(offset_of!(Page, target_accuracy) == 72);
+    assert!(offset_of!(Page, scales) == 80);
+    assert!(offset_of!(Page, copies) == 128 && size_of::<[AtomicU64; 8]>() == 64);
+    assert!(offset_of!(Page, heartbeat) == 256);
+    assert!(offset_of!(Page, suspended) == 264);
+    assert!(offset_of!(Page, reserved) == 272);
+};
+
+/// The record's marks: which scale, which counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Marks {
+    pub(crate) slot: usize,
+    pub(crate) kind: u8,
+}
+
+impl Marks {
+    #[inline(always)]
+    pub(crate) const fn new(byte: u8) -> Self {
+        Self { slot: (byte & 1) as usize, kind: byte >> 1 & 0b111 }
+    }
+    fn byte(slot: usize, kind: CounterKind) -> u8 {
+        u8::from(slot == 1) | (kind as u8) << 1
+    }
+}
+
+/// Everything that one read takes from the page, from one moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) record: ClockPage,
+    pub(crate) scale: CounterScale,
+    pub(crate) target_accuracy: i64,
+    pub(crate) counter: u64,
+}
+
+impl Page {
+    /// Reads the record and, before it can be replaced, the counter that it names.
+    #[inline(always)]
+    pub(crate) fn read(&self, counter: impl Fn(u8) -> u64) -> Snapshot {
+        loop {
+            let (seen, copy) = latch::begin(&self.sequence);
+            let record = ClockPage::from_words(latch::words(&self.copies[copy]));
+            let marks = Marks::new(record.marks());
+            let [ticks, local, mult] = latch::words(&self.scales[marks.slot]);
+            let target_accuracy = self.target_accuracy.load(Ordering::Relaxed).cast_signed();
+            let counter = counter(marks.kind);
+            if latch::unchanged(&self.sequence, seen) {
+                let scale = CounterScale { ticks, local: local.cast_signed(), mult };
+                return Snapshot { record, scale, target_accuracy, counter };
+            }
+        }
+    }
+
+    pub(crate) fn identity(&self) -> Identity {
+        Identity { words: latch::words(&self.identity) }
+    }
+    pub(crate) fn heartbeat(&self) -> u64 {
+        self.heartbeat.load(Ordering::Relaxed)
+    }
+    pub(crate) fn suspended(&self) -> Span {
+        Span::from_nanos(self.suspended.load(Ordering::Relaxed).cast_signed())
+    }
+}
+
+/// Who made the page, under a checksum.
+///
+/// | word | content |
+/// |---|---|
+/// | 0 | magic |
+/// | 1 | ABI version (low half), size of the page (high half) |
+/// | 2 | instance id |
+/// | 3, 4 | boot id of the kernel |
+/// | 5 | process id of the daemon (low), inode of its time namespace (high, its lower 32 bits) |
+/// | 6 | widest growth of the hard bound (low) and of the 95 % half-width (high), 2^-32 |
+/// | 7 | CRC-32 (IEEE) of words 0 to 6 (low), flags (high, 0) |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    words: [u64; 8],
+}
+
+impl Identity {
+    fn new(settings: &PageSettings) -> Self {
+        let widest = WidestGrowth::new(settings.max_bound_growth, settings.max_interval_growth);
+        let boot = boot_id();
+        let mut words = [
+            MAGIC,
+            joined(ABI_VERSION, 4096),
+            rand::random::<u64>() | 1,
+            low_word(boot),
+            low_word(boot >> 64),
+            joined(std::process::id(), time_namespace()),
+            joined(widest.bound, widest.interval),
+            0,
+        ];
+        words[7] = u64::from(checksum(&words));
+        Self { words }
+    }
+
+    /// Whether this is a page that this release understands; `path` is for the message.
+    pub(crate) fn check(&self, path: &Path) -> Result<(), PageError> {
+        let path = || path.to_owned();
+        if self.words[0] != MAGIC {
+            return Err(PageError::NotAPage { path: path() });
+        }
+        if low_half(self.words[1]) != ABI_VERSION {
+            return Err(PageError::AbiVersion { path: path(), found: low_half(self.words[1]) });
+        }
+        if high_half(self.words[1]) != 4096 || low_half(self.words[7]) != checksum(&self.words) {
+            return Err(PageError::NotAPage { path: path() });
+        }
+        Ok(())
+    }
+
+    pub(crate) const fn instance(&self) -> u64 {
+        self.words[2]
+    }
+    pub(crate) const fn pid(&self) -> u32 {
+        low_half(self.words[5])
+    }
+    pub(crate) const fn widest(&self) -> WidestGrowth {
+        WidestGrowth { bound: low_half(self.words[6]), interval: high_half(self.words[6]) }
+    }
+    /// An id that cannot be read, here or there, is taken as the same.
+    pub(crate) fn is_this_boot(&self) -> bool {
+        let (there, here) = (u128::from(self.words[3]) | u128::from(self.words[4]) << 64, boot_id());
+        there == here || there == 0 || here == 0
+    }
+    pub(crate) fn is_this_time_namespace(&self) -> bool {
+        let (there, here) = (high_half(self.words[5]), time_namespace());
+        there == here || there == 0 || here == 0
+    }
+}
+
+/// Opens the file for reading and checks that it is a page; maps it.
+pub(crate) fn attach(path: &Path) -> Result<(Mapping, u64), PageError> {
+    let file = open(path, false)?;
+    let inode = file.metadata().map_err(PageError::io(path))?.ino();
+    let mapping = Mapping::new(&file, false).map_err(PageError::io(path))?;
+    mapping.page().identity().check(path)?;
+    Ok((mapping, inode))
+}
+
+/// The counter and scale of a page that a daemon can go on with: same boot, same layout, and the counter is still the
+/// machine's choice. A daemon that uses it keeps the local time of the one before.
+pub fn inherited_counter(path: &Path) -> Option<SystemCounter> {
+    let (mapping, _) = attach(path).ok()?;
+    let page = mapping.page();
+    let snapshot = page.read(|_| 0);
+    let kind = CounterKind::from_u8(Marks::new(snapshot.record.marks()).kind)?;
+    let usable = page.identity().is_this_boot()
+        && page.identity().is_this_time_namespace()
+        && kind == CounterKind::detect()
+        && !snapshot.record.is_blank();
+    usable.then(|| SystemCounter::with_scale(kind, snapshot.scale))
+}
+
+/// The one writer of a page, held by a lock on `PATH.lock` (readers, who may lock what they can read, have no part in it).
+#[derive(Debug)]
+pub struct PageWriter {
+    path: PathBuf,
+    inode: u64,
+    mapping: Mapping,
+    identity: Identity,
+    scale: CounterScale,
+    marks: u8,
+    last: Option<ClockPage>,
+    target_accuracy: Span,
+    _lock: File,
+}
+
+impl PageWriter {
+    /// Takes the page at `path` over, or makes it, for records of `clock`. Its folder is made if it is missing.
+    pub fn create(path: &Path, settings: &PageSettings, clock: &dyn LocalClock) -> Result<Self, PageError> {
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            fs::create_dir_all(folder).map_err(|source| PageError::Io { path: folder.to_owned(), source })?;
+        }
+        let lock = lock(path)?;
+        let identity = Identity::new(settings);
+        let (mapping, inode, taken_over) = match take_over(path) {
+            Some((mapping, inode)) => (mapping, inode, true),
+            None => {
+                let (mapping, inode) = make(path, &identity)?;
+                (mapping, inode, false)
+            }
+        };
+        let mut writer = Self {
+            path: path.to_owned(),
+            inode,
+            mapping,
+            identity,
+            scale: clock.scale(),
+            marks: Marks::byte(0, clock.kind()),
+            last: None,
+            target_accuracy: settings.target_accuracy,
+            _lock: lock,
+        };
+        if taken_over {
+            writer.last = writer.inherit(clock.kind());
+        }
+        writer.announce(clock);
+        Ok(writer)
+    }
+
+    /// The record that readers of the previous instance are being served, on this instance's local time. `None` when there
+    /// was none or its counter was another.
+    pub fn inherited(&self) -> Option<ClockRecord> {
+        self.last?.decode(&self.scale)
+    }
+
+    /// Fills the copy that is not in use. Nothing changes for readers until [`PageWriter::flip`]. Within an epoch the record
+    /// never starts below the last one.
+    pub fn fill(&mut self, record: &ClockRecord) -> ClockPage {
+        let mut page = ClockPage::encode(record, &self.scale).with_marks(self.marks);
+        if let Some(last) = self.last.filter(|last| last.epoch() == page.epoch()) {
+            page = page.not_before(last.utc_at(page.anchor()));
+        }
+        let at = self.mapping.page();
+        latch::fill(&at.sequence, [&at.copies[0], &at.copies[1]], page.words());
+        page
+    }
+
+    /// Makes what was filled in the current record.
+    pub fn flip(&mut self, filled: ClockPage) {
+        latch::flip(&self.mapping.page().sequence);
+        self.last = Some(filled);
+    }
+
+    /// Fills and flips.
+    pub fn publish(&mut self, record: &ClockRecord) {
+        let filled = self.fill(record);
+        self.flip(filled);
+    }
+
+    /// Says that the daemon is alive, and how long the machine had been suspended when it last looked. Makes the file again if
+    /// somebody removed, replaced or cut it.
+    pub fn heartbeat(&mut self, clock: &dyn LocalClock) -> Result<(), PageError> {
+        self.stamp(clock);
+        let intact = fs::symlink_metadata(&self.path)
+            .is_ok_and(|file| file.ino() == self.inode && file.len() == PAGE_SIZE as u64);
+        if intact && self.mapping.page().identity() == self.identity {
+            return Ok(());
+        }
+        (self.mapping, self.inode) = make(&self.path, &self.identity)?;
+        self.announce(clock);
+        let last = self.last.map(|last| last.with_marks(self.marks));
+        if let Some(page) = last {
+            let at = self.mapping.page();
+            latch::fill(&at.sequence, [&at.copies[0], &at.copies[1]], page.words());
+            latch::flip(&at.sequence);
+        }
+        Ok(())
+    }
+
+    /// Goes on with another counter, after the kernel has stopped trusting the one in use. The next record uses it.
+    pub fn recount(&mut self, clock: &dyn LocalClock) {
+        self.scale = clock.scale();
+        self.last = None;
+        self.announce(clock);
+    }
+
+    /// Where the page is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The random number that names this run of the daemon.
+    pub fn instance(&self) -> u64 {
+        self.identity.instance()
+    }
+
+    /// The previous instance's record, if its counter and its scale can be expressed on ours.
+    fn inherit(&self, kind: CounterKind) -> Option<ClockPage> {
+        let snapshot = self.mapping.page().read(|_| 0);
+        let marks = Marks::new(snapshot.record.marks());
+        (marks.kind == kind as u8 && !snapshot.record.is_blank()).then_some(snapshot.record)
+    }
+
+    /// Writes who this is, and the scale into the slot that the current record does not use.
+    fn announce(&mut self, clock: &dyn LocalClock) {
+        let page = self.mapping.page();
+        let current = page.read(|_| 0);
+        let slot = if current.record.is_blank() { 0 } else { 1 - Marks::new(current.record.marks()).slot };
+        self.marks = Marks::byte(slot, clock.kind());
+        // Behind the flip that took the last record of this slot out of use, as in `latch::fill`.
+        fence(Ordering::Release);
+        store(&page.scales[slot], &[self.scale.ticks, self.scale.local.cast_unsigned(), self.scale.mult]);
+        page.target_accuracy.store(self.target_accuracy.as_nanos().cast_unsigned(), Ordering::Relaxed);
+        store(&page.identity, &self.identity.words);
+        self.stamp(clock);
+    }
+
+    fn stamp(&self, clock: &dyn LocalClock) {
+        let page = self.mapping.page();
+        page.heartbeat.store(clock.ticks(), Ordering::Relaxed);
+        page.suspended.store(clock.suspended().as_nanos().cast_unsigned(), Ordering::Relaxed);
+    }
+}
+
+fn store<const N: usize>(to: &[AtomicU64; N], words: &[u64; N]) {
+    for (to, &word) in to.iter().zip(words) {
+        to.store(word, Ordering::Relaxed);
+    }
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn lock(path: &Path) -> Result<File, PageError> {
+    let lock_path = beside(path, ".lock");
+    let io = |source| PageError::Io { path: lock_path.clone(), source };
+    let lock = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(no_follow())
+        .open(&lock_path)
+        .map_err(io)?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(PageError::Busy { path: path.to_owned() }),
+        Err(error) => Err(io(error.into())),
+    }
+}
+
+fn no_follow() -> i32 {
+    (OFlags::NOFOLLOW | OFlags::CLOEXEC).bits().cast_signed()
+}
+
+fn open(path: &Path, write: bool) -> Result<File, PageError> {
+    // Non-blocking, so that a FIFO in its place is refused rather than waited for.
+    let flags = if write { no_follow() } else { (OFlags::NONBLOCK | OFlags::CLOEXEC).bits().cast_signed() };
+    let file = OpenOptions::new().read(true).write(write).custom_flags(flags).open(path).map_err(PageError::io(path))?;
+    let metadata = file.metadata().map_err(PageError::io(path))?;
+    if metadata.is_file() && metadata.len() == PAGE_SIZE as u64 {
+        Ok(file)
+    } else {
+        Err(PageError::NotAPage { path: path.to_owned() })
+    }
+}
+
+/// The existing page, writable, if a daemon of this boot and layout made it.
+fn take_over(path: &Path) -> Option<(Mapping, u64)> {
+    let file = open(path, true).ok()?;
+    let inode = file.metadata().ok()?.ino();
+    let mapping = Mapping::new(&file, true).ok()?;
+    let identity = mapping.page().identity();
+    (identity.check(path).is_ok() && identity.is_this_boot()).then_some((mapping, inode))
+}
+
+/// A new page in the place of whatever is there.
+fn make(path: &Path, identity: &Identity) -> Result<(Mapping, u64), PageError> {
+    let fresh = beside(path, ".new");
+    let io = |source| PageError::Io { path: fresh.clone(), source };
+    let _ = fs::remove_file(&fresh);
+    let mut file = OpenOptions::new()
+        .create_new(true)
+        .read(true)
+        .write(true)
+        .mode(0o644)
+        .custom_flags(no_follow())
+        .open(&fresh)
+        .map_err(io)?;
+    let mut bytes = vec![0; PAGE_SIZE];
+    for (to, word) in bytes.chunks_exact_mut(8).zip(identity.words) {
+        to.copy_from_slice(&word.to_le_bytes());
+    }
+    file.write_all(&bytes).map_err(io)?;
+    // Readers are other users: the umask does not apply.
+    file.set_permissions(fs::Permissions::from_mode(0o644)).map_err(io)?;
+    let inode = file.metadata().map_err(io)?.ino();
+    let mapping = Mapping::new(&file, true).map_err(io)?;
+    fs::rename(&fresh, path).map_err(|source| PageError::Io { path: path.to_owned(), source })?;
+    Ok((mapping, inode))
+}
+
+/// The kernel's boot id; 0 when it cannot be read.
+fn boot_id() -> u128 {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    u128::from_str_radix(&text.trim().replace('-', ""), 16).unwrap_or(0)
+}
+
+/// Names the time namespace that this process is in; 0 when it cannot be told.
+fn time_namespace() -> u32 {
+    fs::metadata("/proc/self/ns/time").map_or(0, |file| low_half(file.ino()))
+}
+
+fn checksum(words: &[u64; 8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    for word in &words[..7] {
+        hasher.update(&word.to_le_bytes());
+    }
+    hasher.finalize()
+}
+
+const fn joined(low: u32, high: u32) -> u64 {
+    low as u64 | (high as u64) << 32
+}
+#[expect(clippy::cast_possible_truncation, reason = "the low half is asked for")]
+const fn low_half(word: u64) -> u32 {
+    word as u32
+}
+const fn high_half(word: u64) -> u32 {
+    low_half(word >> 32)
+}
+#[expect(clippy::cast_possible_truncation, reason = "the low half is asked for")]
+const fn low_word(wide: u128) -> u64 {
+    wide as u64
+}
