@@ -17,3 +17,20 @@ pub mod sim;
 
 pub use config::Config;
 pub use error::Error;
+
+pub mod os;
+
+pub mod shm;
+
+pub mod publisher;
+
+pub mod reader;
+
+pub mod timestamp;
+
+#[doc(hidden)]
+pub mod doc;
+
+pub use reader::Reader;
+pub use shm::page::{PageError, PageSettings};
+pub use timestamp::{Timestamp, definitely_before};

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use chronotick_core::clock_page::{ClockPage, CounterScale, PageReading, WidestGrowth};
+use chronotick_core::clock_page::{PageReading, WidestGrowth};
 use chronotick_core::units::{self, Local};
 use chronotick_core::{Reason, Span, Tier};
 

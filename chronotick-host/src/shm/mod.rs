@@ -1,8 +1,8 @@
 //! Memory shared between processes: what is written here is read by others, and what is read was written by others.
 
 pub(crate) mod latch;
+pub(crate) mod map;
 pub mod page;
-mod map;
 mod sigbus;
 
 /// The atomics of the lock-free parts; their models put others in this place.

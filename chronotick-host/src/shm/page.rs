@@ -43,7 +43,9 @@ pub enum PageError {
         path: PathBuf,
     },
     /// The page was made by a daemon of another layout.
-    #[error("{path} has layout version {found}, this program reads version {ABI_VERSION}: use the same release of both")]
+    #[error(
+        "{path} has layout version {found}, this program reads version {ABI_VERSION}: use the same release of both"
+    )]
     AbiVersion {
         /// The file.
         path: PathBuf,
@@ -469,7 +471,8 @@ fn no_follow() -> i32 {
 fn open(path: &Path, write: bool) -> Result<File, PageError> {
     // Non-blocking, so that a FIFO in its place is refused rather than waited for.
     let flags = if write { no_follow() } else { (OFlags::NONBLOCK | OFlags::CLOEXEC).bits().cast_signed() };
-    let file = OpenOptions::new().read(true).write(write).custom_flags(flags).open(path).map_err(PageError::io(path))?;
+    let file =
+        OpenOptions::new().read(true).write(write).custom_flags(flags).open(path).map_err(PageError::io(path))?;
     let metadata = file.metadata().map_err(PageError::io(path))?;
     if metadata.is_file() && metadata.len() == PAGE_SIZE as u64 {
         Ok(file)
@@ -545,4 +548,69 @@ const fn high_half(word: u64) -> u32 {
 #[expect(clippy::cast_possible_truncation, reason = "the low half is asked for")]
 const fn low_word(wide: u128) -> u64 {
     wide as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doc;
+    use crate::reader::Reader;
+
+    fn scratch(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("chronotick-page-{}-{name}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        folder.join("clock")
+    }
+
+    #[test]
+    fn one_writer_at_a_time() {
+        let daemon = doc::daemon();
+        let clock = SystemCounter::calibrate();
+        let second = PageWriter::create(daemon.path(), &PageSettings::default(), &clock);
+        assert!(matches!(second, Err(PageError::Busy { .. })), "{second:?}");
+    }
+
+    #[test]
+    fn what_is_not_a_page_is_refused_with_what_to_do() {
+        let path = scratch("refused");
+        let missing = Reader::attach(&path).unwrap_err();
+        assert!(matches!(missing, PageError::Missing { .. }), "{missing}");
+        for bytes in [vec![], vec![0; PAGE_SIZE], vec![0xA5; PAGE_SIZE], vec![0xFF; 100]] {
+            fs::write(&path, &bytes).unwrap();
+            let error = Reader::attach(&path).unwrap_err();
+            assert!(matches!(error, PageError::NotAPage { .. }), "{} bytes: {error}", bytes.len());
+        }
+        let mut other = vec![0; PAGE_SIZE];
+        other[..8].copy_from_slice(&MAGIC.to_le_bytes());
+        other[8] = 9;
+        fs::write(&path, &other).unwrap();
+        assert!(matches!(Reader::attach(&path).unwrap_err(), PageError::AbiVersion { found: 9, .. }));
+        // The daemon replaces all of them.
+        let clock = SystemCounter::calibrate();
+        let writer = PageWriter::create(&path, &PageSettings::default(), &clock).unwrap();
+        assert!(Reader::attach(&path).is_ok() && writer.inherited().is_none());
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_successor_goes_on_with_time_and_scale() {
+        let path = scratch("successor");
+        let clock = SystemCounter::calibrate();
+        let mut first = PageWriter::create(&path, &PageSettings::default(), &clock).unwrap();
+        let mut served = chronotick_core::served::Served::new(chronotick_core::served::Config::default());
+        let mut target = chronotick_core::served::Target::raw(clock.now(), chronotick_core::Offset::from_nanos(77));
+        target.tier = chronotick_core::Tier::Filter;
+        first.publish(&served.update(&target));
+        let (instance, reader) = (first.instance(), Reader::attach(&path).unwrap());
+        drop(first);
+        let again = inherited_counter(&path).unwrap();
+        assert_eq!(again.scale(), clock.scale());
+        let second = PageWriter::create(&path, &PageSettings::default(), &again).unwrap();
+        let inherited = second.inherited().unwrap();
+        assert_eq!(inherited.utc.since(inherited.at.to_utc(chronotick_core::Offset::ZERO)), Span::from_nanos(77));
+        assert_ne!(second.instance(), instance);
+        assert_eq!(reader.instance(), second.instance(), "the reader stayed attached");
+        assert_eq!(reader.now().offset().as_nanos(), 77);
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
 }
