@@ -1,0 +1,218 @@
+//! The clock that the application reads: one record, shared through a critical section, and a signal of its changes.
+//!
+//! The record is the core's [`ClockPage`], 64 bytes that one task writes and any task or interrupt reads. Microcontrollers
+//! lack the 64-bit atomics of the latched page of a host, so a read copies the words inside a critical section (16 loads)
+//! and computes outside it. The arithmetic is integer only.
+
+use core::cell::Cell;
+
+use chronotick_core::clock_page::{ClockPage, CounterScale, PageReading, WidestGrowth};
+use chronotick_core::served::{Config, Served};
+use chronotick_core::{ErrorBound, Local, Offset, Pipeline, PredictionInterval, Reason, Tier, Timestamp, Utc};
+use embassy_sync::blocking_mutex::Mutex;
+use embassy_sync::blocking_mutex::raw::RawMutex;
+use embassy_sync::watch::{DynReceiver, Watch};
+
+use crate::local_time::LocalClock;
+
+/// A clock for one writer and any number of readers. Put it in a `static`.
+///
+/// `WAITERS` is how many tasks can wait for changes at the same time; reading needs none.
+pub struct SharedClock<M: RawMutex, const WAITERS: usize> {
+    page: Mutex<M, Cell<(ClockPage, WidestGrowth)>>,
+    changes: Watch<M, Reading, WAITERS>,
+}
+
+impl<M: RawMutex, const WAITERS: usize> Default for SharedClock<M, WAITERS> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<M: RawMutex, const WAITERS: usize> SharedClock<M, WAITERS> {
+    /// A clock that knows nothing yet.
+    pub const fn new() -> Self {
+        let widest = WidestGrowth { bound: u32::MAX, interval: u32::MAX };
+        Self { page: Mutex::new(Cell::new((ClockPage::BLANK, widest))), changes: Watch::new() }
+    }
+
+    /// The time now; `None` until the first synchronisation.
+    #[inline]
+    pub fn now(&self, clock: &impl LocalClock) -> Option<Reading> {
+        self.at(clock.now())
+    }
+
+    /// The time at a local instant: that of an interrupt's time stamp, or one in the near future.
+    #[inline]
+    pub fn at(&self, local: Timestamp<Local>) -> Option<Reading> {
+        let (page, widest) = self.page.lock(Cell::get);
+        if page.is_blank() {
+            return None;
+        }
+        Some(Reading { local, served: page.time_at(local.as_nanos().cast_unsigned(), widest) })
+    }
+
+    /// Waits for changes: each update is seen once, the newest only. `None` when `WAITERS` tasks wait already.
+    pub fn changes(&self) -> Option<DynReceiver<'_, Reading>> {
+        self.changes.dyn_receiver()
+    }
+
+    /// The words of the record in force, for another processor or a test.
+    pub fn page(&self) -> ClockPage {
+        self.page.lock(Cell::get).0
+    }
+}
+
+/// One reading: UTC, how sure, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    local: Timestamp<Local>,
+    served: PageReading,
+}
+
+impl Reading {
+    /// The counter that this reading is of.
+    pub const fn local(&self) -> Timestamp<Local> {
+        self.local
+    }
+    /// UTC.
+    pub const fn utc(&self) -> Timestamp<Utc> {
+        self.served.utc()
+    }
+    /// UTC - local.
+    pub const fn offset(&self) -> Offset {
+        self.served.utc().offset_from(self.local)
+    }
+    /// Calibrated 95 % interval around it.
+    pub const fn interval95(&self) -> PredictionInterval {
+        self.served.interval95()
+    }
+    /// Hard bound around it.
+    pub const fn bound(&self) -> ErrorBound {
+        self.served.bound()
+    }
+    /// UTC is certainly not before this.
+    pub const fn earliest(&self) -> Timestamp<Utc> {
+        self.utc().saturating_sub(self.bound().half_width())
+    }
+    /// UTC is certainly not after this.
+    pub const fn latest(&self) -> Timestamp<Utc> {
+        self.utc().saturating_add(self.bound().half_width())
+    }
+    /// Who answered.
+    pub const fn tier(&self) -> Tier {
+        self.served.tier()
+    }
+    /// Why that one.
+    pub const fn reason(&self) -> Reason {
+        self.served.reason()
+    }
+    /// Readings of one epoch are monotone and continuous.
+    pub const fn epoch(&self) -> u16 {
+        self.served.epoch()
+    }
+}
+
+#[cfg(feature = "defmt")]
+impl defmt::Format for Reading {
+    fn format(&self, f: defmt::Formatter) {
+        let micros = |nanos: i64| nanos / 1_000;
+        let nanos = self.utc().as_nanos();
+        defmt::write!(f, "{=i64}.{=i64:09} s", nanos.div_euclid(1_000_000_000), nanos.rem_euclid(1_000_000_000));
+        if self.bound().is_bounded() {
+            defmt::write!(f, " +- {=i64} us", micros(self.bound().half_width().as_nanos()));
+        }
+        if self.interval95().is_known() {
+            defmt::write!(f, " (95%: {=i64} us)", micros(self.interval95().half_width().as_nanos()));
+        }
+        defmt::write!(f, " {=str}: {=str}", self.tier().as_str(), self.reason().as_str());
+    }
+}
+
+/// The writing side: turns the pipeline's target into the record that readers see. One per [`SharedClock`].
+pub struct Publisher<'a, M: RawMutex, const WAITERS: usize> {
+    shared: &'a SharedClock<M, WAITERS>,
+    served: Served,
+}
+
+impl<'a, M: RawMutex, const WAITERS: usize> Publisher<'a, M, WAITERS> {
+    /// Publishes to `shared`.
+    pub fn new(shared: &'a SharedClock<M, WAITERS>) -> Self {
+        Self { shared, served: Served::new(Config::default()) }
+    }
+
+    /// Publishes what `pipeline` knows at `now`, if it knows anything.
+    pub fn publish(&mut self, now: Timestamp<Local>, pipeline: &Pipeline) {
+        let Some(target) = pipeline.target(now) else { return };
+        let record = self.served.update(&target);
+        let mut page = ClockPage::encode(&record, &CounterScale::NANOS);
+        let old = self.shared.page();
+        if !old.is_blank() && old.epoch() == page.epoch() {
+            page = page.not_before(old.utc_at(page.anchor()));
+        }
+        let config = pipeline.config();
+        let widest = WidestGrowth::new(config.max_rate, config.max_rate);
+        self.shared.page.lock(|shared| shared.set((page, widest)));
+        if let Some(reading) = self.shared.at(now) {
+            self.shared.changes.sender().send(reading);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chronotick_core::{Sample, SourceId, Span};
+    use embassy_sync::blocking_mutex::raw::NoopRawMutex;
+
+    struct Fixed(i64);
+
+    impl LocalClock for Fixed {
+        const RESOLUTION: Span = Span::from_nanos(1);
+        fn now(&self) -> Timestamp<Local> {
+            Timestamp::from_nanos(self.0)
+        }
+    }
+
+    fn sample(local: i64, offset: i64) -> Sample {
+        Sample {
+            local: Timestamp::from_nanos(local),
+            offset: Offset::from_nanos(offset),
+            delay: Span::from_micros(200),
+            root_distance: Span::from_micros(10),
+            temperature: None,
+            source: SourceId(0),
+        }
+    }
+
+    #[test]
+    fn a_clock_that_never_heard_anything_says_nothing() {
+        let shared = SharedClock::<NoopRawMutex, 1>::new();
+        assert_eq!(shared.now(&Fixed(5)), None);
+        Publisher::new(&shared).publish(Timestamp::from_nanos(5), &Pipeline::new(Default::default()));
+        assert_eq!(shared.now(&Fixed(5)), None);
+    }
+
+    #[test]
+    fn readers_see_what_was_published_and_the_bound_grows() {
+        const OFFSET: i64 = 1_700_000_000_000_000_000;
+        let shared = SharedClock::<NoopRawMutex, 1>::new();
+        let mut changes = shared.changes().unwrap();
+        let mut publisher = Publisher::new(&shared);
+        let mut pipeline = Pipeline::new(Default::default());
+        for second in 0..20 {
+            let now = Timestamp::from_nanos(second * 2_000_000_000);
+            pipeline.handle_sample(now, &sample(now.as_nanos(), OFFSET)).unwrap();
+            publisher.publish(now, &pipeline);
+        }
+        let last = 19 * 2_000_000_000;
+        let soon = shared.now(&Fixed(last + 1_000_000)).unwrap();
+        let late = shared.now(&Fixed(last + 60_000_000_000)).unwrap();
+        assert!(soon.earliest().as_nanos() <= last + 1_000_000 + OFFSET);
+        assert!(soon.latest().as_nanos() >= last + 1_000_000 + OFFSET);
+        assert!(late.bound() > soon.bound());
+        assert!(soon.bound().half_width() < Span::from_millis(1), "{soon:?}");
+        assert_eq!(changes.try_changed().map(|seen| seen.local()), Some(Timestamp::from_nanos(last)));
+        assert_eq!(changes.try_changed(), None);
+    }
+}
