@@ -9,7 +9,7 @@
 //!
 //! The modules are declared in that order: [`local_time`] maps embassy-time's ticks to the core's local time,
 //! [`thermometer`] and [`source`] are what a board provides, [`frame`] and [`gateway`] carry exchanges and forecasts over any
-//! byte stream, [`shared_clock`] is what the application reads, and [`node`] has the tasks that tie them together.
+//! byte stream, [`edge_pipeline`] is the core in a small size, [`shared_clock`] is what the application reads, and [`node`] has the tasks that tie them together.
 //!
 //! Nothing here allocates, blocks or contains unsafe code. Every capacity is a const generic. With the feature `defmt` the
 //! readings and errors can be logged by a debugger's decoder.
@@ -26,10 +26,13 @@ pub mod frame;
 
 pub mod gateway;
 
+pub mod edge_pipeline;
+
 pub mod shared_clock;
 
 pub mod node;
 
+pub use edge_pipeline::{AnyPipeline, EdgePipeline};
 pub use local_time::{EmbassyClock, LocalClock};
 pub use node::{Cadence, run_clock, run_samples};
 pub use shared_clock::{Reading, SharedClock};

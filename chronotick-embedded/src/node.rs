@@ -2,13 +2,14 @@
 
 use core::future::{Future, pending};
 
+use chronotick_core::Sample;
 use chronotick_core::forecast::{Forecast, ForecastRequest};
-use chronotick_core::{Pipeline, Sample};
 use embassy_futures::select::{Either3, select3};
 use embassy_sync::blocking_mutex::raw::RawMutex;
 use embassy_sync::channel::{Receiver, Sender};
 use embassy_time::{Duration, Instant, Timer};
 
+use crate::edge_pipeline::AnyPipeline;
 use crate::local_time::{LocalClock, instant_from_local};
 use crate::shared_clock::{Publisher, SharedClock};
 use crate::source::SampleSource;
@@ -81,7 +82,7 @@ pub async fn run_samples<M: RawMutex, const N: usize>(
 
 /// Runs the pipeline for ever: samples and forecasts in, questions to `forecaster` out, readings to `shared`.
 pub async fn run_clock<M: RawMutex, const N: usize, const WAITERS: usize>(
-    pipeline: &mut Pipeline,
+    pipeline: &mut impl AnyPipeline,
     clock: impl LocalClock,
     samples: Receiver<'_, M, Sample, N>,
     mut forecaster: impl Forecaster,
@@ -93,8 +94,8 @@ pub async fn run_clock<M: RawMutex, const N: usize, const WAITERS: usize>(
         let now = clock.now();
         match event {
             // A refused sample or forecast is counted by the pipeline and changes nothing else.
-            Either3::First(sample) => drop(pipeline.handle_sample(now, &sample)),
-            Either3::Second(forecast) => drop(pipeline.handle_forecast(now, &forecast)),
+            Either3::First(sample) => _ = pipeline.handle_sample(now, &sample),
+            Either3::Second(forecast) => _ = pipeline.handle_forecast(now, &forecast),
             Either3::Third(()) => pipeline.handle_timeout(now),
         }
         publisher.publish(now, pipeline);
@@ -104,7 +105,7 @@ pub async fn run_clock<M: RawMutex, const N: usize, const WAITERS: usize>(
     }
 }
 
-async fn wake(pipeline: &Pipeline) {
+async fn wake(pipeline: &impl AnyPipeline) {
     match pipeline.poll_timeout() {
         Some(at) => Timer::at(instant_from_local(at)).await,
         None => pending().await,

@@ -8,11 +8,12 @@ use core::cell::Cell;
 
 use chronotick_core::clock_page::{ClockPage, CounterScale, PageReading, WidestGrowth};
 use chronotick_core::served::{Config, Served};
-use chronotick_core::{ErrorBound, Local, Offset, Pipeline, PredictionInterval, Reason, Tier, Timestamp, Utc};
+use chronotick_core::{ErrorBound, Local, Offset, PredictionInterval, Reason, Tier, Timestamp, Utc};
 use embassy_sync::blocking_mutex::Mutex;
 use embassy_sync::blocking_mutex::raw::RawMutex;
 use embassy_sync::watch::{DynReceiver, Watch};
 
+use crate::edge_pipeline::AnyPipeline;
 use crate::local_time::LocalClock;
 
 /// A clock for one writer and any number of readers. Put it in a `static`.
@@ -142,7 +143,7 @@ impl<'a, M: RawMutex, const WAITERS: usize> Publisher<'a, M, WAITERS> {
     }
 
     /// Publishes what `pipeline` knows at `now`, if it knows anything.
-    pub fn publish(&mut self, now: Timestamp<Local>, pipeline: &Pipeline) {
+    pub fn publish(&mut self, now: Timestamp<Local>, pipeline: &impl AnyPipeline) {
         let Some(target) = pipeline.target(now) else { return };
         let record = self.served.update(&target);
         let mut page = ClockPage::encode(&record, &CounterScale::NANOS);
@@ -162,6 +163,7 @@ impl<'a, M: RawMutex, const WAITERS: usize> Publisher<'a, M, WAITERS> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::EdgePipeline;
     use chronotick_core::{Sample, SourceId, Span};
     use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 
@@ -189,7 +191,7 @@ mod tests {
     fn a_clock_that_never_heard_anything_says_nothing() {
         let shared = SharedClock::<NoopRawMutex, 1>::new();
         assert_eq!(shared.now(&Fixed(5)), None);
-        Publisher::new(&shared).publish(Timestamp::from_nanos(5), &Pipeline::new(Default::default()));
+        Publisher::new(&shared).publish(Timestamp::from_nanos(5), &EdgePipeline::new(Default::default()));
         assert_eq!(shared.now(&Fixed(5)), None);
     }
 
@@ -199,7 +201,7 @@ mod tests {
         let shared = SharedClock::<NoopRawMutex, 1>::new();
         let mut changes = shared.changes().unwrap();
         let mut publisher = Publisher::new(&shared);
-        let mut pipeline = Pipeline::new(Default::default());
+        let mut pipeline = EdgePipeline::new(Default::default());
         for second in 0..20 {
             let now = Timestamp::from_nanos(second * 2_000_000_000);
             pipeline.handle_sample(now, &sample(now.as_nanos(), OFFSET)).unwrap();

@@ -8,7 +8,8 @@
 use chronotick_core::clock_page::{ClockPage, CounterScale};
 use chronotick_core::forecast::{Forecast, ForecastRequest, LEVELS};
 use chronotick_core::served::{self, Served};
-use chronotick_core::{Config, Local, Offset, Pipeline, Sample, SourceId, Span, Temperature, Timestamp};
+use chronotick_core::{Config, Local, Offset, Sample, SourceId, Span, Temperature, Timestamp};
+use chronotick_embedded::EdgePipeline;
 
 /// Samples in the trace.
 pub const ROWS: u32 = 420;
@@ -25,7 +26,7 @@ pub struct Row {
 }
 
 /// Runs the trace through `pipeline`, which must be new, and shows every row.
-pub fn replay(pipeline: &mut Pipeline, mut show: impl FnMut(&Row)) {
+pub fn replay(pipeline: &mut EdgePipeline, mut show: impl FnMut(&Row)) {
     let mut served = Served::new(served::Config::default());
     for (index, sample) in (0..ROWS).zip(trace()) {
         let now = sample.local.saturating_add(Span::from_millis(1));
@@ -48,8 +49,8 @@ pub fn replay(pipeline: &mut Pipeline, mut show: impl FnMut(&Row)) {
 }
 
 /// The pipeline that both machines run.
-pub fn pipeline() -> Pipeline {
-    Pipeline::new(Config { counter_resolution: Span::from_micros(1), ..Config::default() })
+pub fn pipeline() -> EdgePipeline {
+    EdgePipeline::new(Config { counter_resolution: Span::from_micros(1), ..Config::default() })
 }
 
 /// The trace, sample by sample, without end.

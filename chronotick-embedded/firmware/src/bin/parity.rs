@@ -13,7 +13,16 @@ fn parity_rows() -> bool {
         let [a, b, c, d, e, f, g, h] = row.page;
         println!(
             "{} {:x} {:x} {:x} {:x} {:x} {:x} {:x} {:x} {:x}",
-            row.index, a, b, c, d, e, f, g, h, row.rate.to_bits()
+            row.index,
+            a,
+            b,
+            c,
+            d,
+            e,
+            f,
+            g,
+            h,
+            row.rate.to_bits()
         );
     });
     true

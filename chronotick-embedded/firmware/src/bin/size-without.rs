@@ -2,4 +2,6 @@
 #![no_main]
 use chronotick_firmware::program;
 program!(bench);
-fn bench() -> bool { true }
+fn bench() -> bool {
+    true
+}
