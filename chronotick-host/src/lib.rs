@@ -7,7 +7,11 @@ pub mod error;
 
 pub mod ntp;
 
+pub mod link;
+
 pub mod worker;
+
+pub mod supervisor;
 
 pub mod trace;
 

@@ -3,6 +3,8 @@
 pub(crate) mod latch;
 pub(crate) mod map;
 pub mod page;
+pub mod region;
+pub mod ring;
 mod sigbus;
 
 /// The atomics of the lock-free parts; their models put others in this place.

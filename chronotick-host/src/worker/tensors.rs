@@ -198,7 +198,6 @@ fn normaliser(request: &ForecastRequest, scale: f64) -> Normaliser {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use chronotick_core::units::{Rate, Span, Timestamp};
     use chronotick_core::window::{Grid, History};

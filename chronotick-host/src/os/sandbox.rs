@@ -1,0 +1,124 @@
+//! Taking rights away from this process for good: Landlock for the file system and the network, seccomp for system calls.
+
+use landlock::{ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetStatus, Scope};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+};
+use serde::{Deserialize, Serialize};
+
+/// How much of a protection the kernel granted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Grant {
+    /// None: the kernel does not know it or refused it.
+    #[default]
+    None,
+    /// Some of it: an older kernel.
+    Partial,
+    /// All of it.
+    Full,
+}
+
+/// What [`seal`] achieved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sandbox {
+    /// No access to any file, no TCP, no signals or abstract sockets beyond this process.
+    pub landlock: Grant,
+    /// Only the system calls of a process that computes, reads and writes open descriptors, and ends.
+    pub seccomp: Grant,
+}
+
+/// Seals the calling thread, and with it a process that has only this one. Nothing undoes it.
+///
+/// Afterwards opening a file or a socket, starting a process or thread, and mapping executable memory end the process with
+/// SIGSYS. What the kernel cannot do is left out and shows in the result.
+pub fn seal() -> Sandbox {
+    Sandbox { landlock: restrict_files().unwrap_or_default(), seccomp: restrict_calls().unwrap_or_default() }
+}
+
+fn restrict_files() -> Option<Grant> {
+    // All that is handled and not allowed by a rule is denied; there are no rules. Older kernels leave out what they lack.
+    let abi = ABI::V6;
+    let status = Ruleset::default()
+        .handle_access(AccessFs::from_all(abi))
+        .and_then(|rules| rules.handle_access(AccessNet::from_all(abi)))
+        .and_then(|rules| rules.scope(Scope::AbstractUnixSocket | Scope::Signal))
+        .and_then(Ruleset::create)
+        .and_then(landlock::RulesetCreated::restrict_self)
+        .ok()?;
+    Some(match status.ruleset {
+        RulesetStatus::FullyEnforced => Grant::Full,
+        RulesetStatus::PartiallyEnforced => Grant::Partial,
+        RulesetStatus::NotEnforced => Grant::None,
+    })
+}
+
+fn restrict_calls() -> Option<Grant> {
+    let program: BpfProgram = filter().ok()?.try_into().ok()?;
+    seccompiler::apply_filter(&program).ok()?;
+    Some(Grant::Full)
+}
+
+fn filter() -> Result<SeccompFilter, seccompiler::BackendError> {
+    let free = [
+        // Descriptors that are open already.
+        libc::SYS_read,
+        libc::SYS_write,
+        libc::SYS_ppoll,
+        libc::SYS_close,
+        // Memory; mapping and protecting are below.
+        libc::SYS_brk,
+        libc::SYS_munmap,
+        libc::SYS_mremap,
+        libc::SYS_madvise,
+        // Time, waiting, randomness for hash maps.
+        libc::SYS_clock_gettime,
+        libc::SYS_clock_nanosleep,
+        libc::SYS_nanosleep,
+        libc::SYS_restart_syscall,
+        libc::SYS_sched_yield,
+        libc::SYS_futex,
+        libc::SYS_getrandom,
+        // Panicking, aborting, ending.
+        libc::SYS_rt_sigaction,
+        libc::SYS_rt_sigprocmask,
+        libc::SYS_rt_sigreturn,
+        libc::SYS_sigaltstack,
+        libc::SYS_getpid,
+        libc::SYS_gettid,
+        libc::SYS_getppid,
+        libc::SYS_tgkill,
+        libc::SYS_exit,
+        libc::SYS_exit_group,
+    ];
+    #[cfg(target_arch = "x86_64")]
+    let old = [libc::SYS_poll];
+    #[cfg(not(target_arch = "x86_64"))]
+    let old: [libc::c_long; 0] = [];
+    let mut rules: std::collections::BTreeMap<i64, Vec<SeccompRule>> =
+        free.into_iter().chain(old).map(|call| (call, Vec::new())).collect();
+    for call in [libc::SYS_mmap, libc::SYS_mprotect] {
+        // The third argument is the protection: anything but executable.
+        let not_executable = SeccompCondition::new(
+            2,
+            SeccompCmpArgLen::Dword,
+            SeccompCmpOp::MaskedEq(libc::PROT_EXEC.unsigned_abs().into()),
+            0,
+        )?;
+        rules.insert(call, vec![SeccompRule::new(vec![not_executable])?]);
+    }
+    SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, std::env::consts::ARCH.try_into()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_filter_compiles_for_this_machine() {
+        let compiled: Result<BpfProgram, _> = filter()
+            .map_err(|e| e.to_string())
+            .and_then(|f| f.try_into().map_err(|e: seccompiler::BackendError| e.to_string()));
+        assert!(compiled.is_ok_and(|program| !program.is_empty()));
+    }
+}
