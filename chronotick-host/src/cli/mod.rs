@@ -34,6 +34,9 @@ enum Command {
     Replay(replay::Args),
     /// Make a trace and its truth from a simulated world.
     Simulate(simulate::Args),
+    /// The forecast worker; started by the daemon.
+    #[command(hide = true)]
+    Worker,
 }
 
 /// Why a command did not end with 0.
@@ -81,6 +84,10 @@ pub(crate) fn run() -> ExitCode {
         Some(Command::CheckConfig(arguments)) => check_config::run(arguments),
         Some(Command::Replay(arguments)) => replay::run(arguments),
         Some(Command::Simulate(arguments)) => simulate::run(arguments),
+        // Started by a daemon it would be in `main` still; by hand, this says so and is wrong usage.
+        Some(Command::Worker) => {
+            return u8::try_from(chronotick_host::worker::main()).map_or(ExitCode::FAILURE, ExitCode::from);
+        }
     };
     match outcome {
         Ok(()) | Err(Failure::PipeClosed) => ExitCode::SUCCESS,
