@@ -1,0 +1,72 @@
+"""Changes to windows that keep them true, done on the tensors of the contract."""
+
+import torch
+
+from contract import MAX_LOG
+
+FLIP_TEMPERATURE = 0.5
+DROP_TEMPERATURE = 0.15
+SHORTEN = 0.25
+DROP_CELLS = 0.15
+
+
+def flip_signs(shape, context, target, generator):
+    """The rates of half the windows change sign with the target, the temperatures of half on their own."""
+    batch = context.shape[0]
+    sign = torch.ones(batch, shape.channels, 1)
+    rate = torch.randint(0, 2, (batch, 1, 1), generator=generator) * 2.0 - 1.0
+    sign[:, list(shape.rate_channels)] = rate
+    if shape.temperature_channels:
+        sign[:, list(shape.temperature_channels)] = (torch.rand(batch, 1, 1, generator=generator) < FLIP_TEMPERATURE) * 2.0 - 1.0
+    return context * sign, target * rate[:, 0]
+
+
+def drop_temperature(shape, context, scalars, generator):
+    """Some windows lose their thermometer."""
+    if not shape.temperature_channels:
+        return context, scalars
+    kept = (torch.rand(context.shape[0], generator=generator) >= DROP_TEMPERATURE).float()
+    factor = torch.ones(context.shape[0], shape.channels, 1)
+    factor[:, list(shape.temperature_channels)] = kept[:, None, None]
+    return context * factor, torch.cat([scalars[:, :3], scalars[:, 3:] * kept[:, None]], 1)
+
+
+def drop_cells(shape, context, scalars, target, generator):
+    """Some windows become younger clocks (old cells of every grid go) or lose single cells.
+
+    The scale is the RMS of what is left, so rates, logarithms and the target's unit follow it: with r the ratio of new to
+    old scale and p = offset deviation / (old scale * h), the unit changes by sqrt((r^2 + p^2) / (1 + p^2)).
+    """
+    batch = context.shape[0]
+    rates, masks = list(shape.rate_channels), list(shape.mask_channels)
+    cell = torch.arange(shape.cells)[None, None]
+    # The grids of the far model reach back 1, 4 and 16 steps a cell; a young clock's history ends at one instant.
+    steps = torch.tensor([4.0**g for g in range(len(rates))])[None, :, None]
+    longest = shape.cells * float(steps.max())
+    age = torch.exp(torch.rand(batch, 1, 1, generator=generator) * torch.log(torch.tensor(longest / 16.0))) * 16.0
+    age = torch.where(torch.rand(batch, 1, 1, generator=generator) < SHORTEN, age, longest)
+    young = ((shape.cells - cell) * steps <= age).float()
+    share = torch.rand(batch, 1, 1, generator=generator) * 0.6
+    share = torch.where(torch.rand(batch, 1, 1, generator=generator) < DROP_CELLS, share, 0.0)
+    holes = (torch.rand(batch, len(masks), shape.cells, generator=generator) >= share).float()
+    mask = context[:, masks] * young * holes
+    count = mask.sum((1, 2))
+    mean_square = (context[:, rates].square() * mask).sum((1, 2)) / count.clamp(min=1.0)
+    usable = (count >= 8) & (mean_square > 1e-6)
+    mask = torch.where(usable[:, None, None], mask, context[:, masks])
+    ratio = torch.where(usable, mean_square.sqrt(), 1.0)
+    context = context.clone()
+    context[:, rates] = context[:, rates] * mask / ratio[:, None, None]
+    context[:, masks] = mask
+    horizon = (torch.arange(shape.rows) + 1.0) * shape.stride
+    p = torch.exp(scalars[:, 1:2]) / horizon
+    target = target * torch.sqrt((1.0 + p.square()) / (ratio[:, None].square() + p.square()))
+    logs = (scalars[:, :2] - torch.log(ratio)[:, None]).clamp(-MAX_LOG, MAX_LOG)
+    return context, torch.cat([logs, mask.mean((1, 2))[:, None], scalars[:, 3:]], 1), target
+
+
+def augment(shape, context, scalars, target, generator):
+    """One random change of each kind."""
+    context, target = flip_signs(shape, context, target, generator)
+    context, scalars = drop_temperature(shape, context, scalars, generator)
+    return drop_cells(shape, context, scalars, target, generator)

@@ -1,0 +1,32 @@
+"""Builds, saves and loads the two forecasters."""
+
+import torch
+
+from chronos_bolt import ChronosBolt
+from layers import SignSymmetric
+from tiny_time_mixer import TinyTimeMixer
+
+NETWORKS = {"near": ChronosBolt, "far": TinyTimeMixer}
+
+
+def build(name, **config):
+    """A new forecaster: the network under sign symmetry."""
+    return SignSymmetric(NETWORKS[name](**config))
+
+
+def save(path, name, model, record):
+    """Writes weights, architecture and `record` (a JSON-like dict of how it was trained)."""
+    torch.save({"model": name, "config": model.network.config, "weights": model.network.state_dict(), "record": record}, path)
+
+
+def load(path):
+    """The forecaster in evaluation mode and its record. Only plain tensors and containers are unpickled."""
+    kept = torch.load(path, map_location="cpu", weights_only=True)
+    model = build(kept["model"], **kept["config"])
+    model.network.load_state_dict(kept["weights"])
+    return model.eval(), kept["record"]
+
+
+def parameters(model):
+    """Number of trained values."""
+    return sum(p.numel() for p in model.parameters())
