@@ -344,6 +344,11 @@ impl<
         self.track.as_ref().map_or(Rate::ZERO, |track| self.rate_at(track.bank.at()))
     }
 
+    /// Where the filter's line is at the last sample: what a request's answer starts from.
+    pub fn line_offset(&self) -> Option<Offset> {
+        self.track.as_ref().map(|track| track.bank.reference().saturating_add(Span::from_secs_f64(track.line.x)))
+    }
+
     /// What expert `index` alone says about `at`: for ablations and tables.
     pub fn expert(&self, index: usize, at: Timestamp<Local>) -> Option<Offset> {
         let track = self.track.as_ref()?;

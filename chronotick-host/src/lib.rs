@@ -19,6 +19,8 @@ pub mod replay;
 
 pub mod sim;
 
+pub mod training;
+
 pub use config::Config;
 pub use error::Error;
 

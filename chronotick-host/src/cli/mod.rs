@@ -3,6 +3,7 @@
 mod check_config;
 mod replay;
 mod simulate;
+mod training_set;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -37,6 +38,8 @@ enum Command {
     /// The forecast worker; started by the daemon.
     #[command(hide = true)]
     Worker,
+    /// Write what the models are trained on, from simulated worlds or recorded traces.
+    TrainingSet(training_set::Args),
 }
 
 /// Why a command did not end with 0.
@@ -88,6 +91,7 @@ pub(crate) fn run() -> ExitCode {
         Some(Command::Worker) => {
             return u8::try_from(chronotick_host::worker::main()).map_or(ExitCode::FAILURE, ExitCode::from);
         }
+        Some(Command::TrainingSet(arguments)) => training_set::run(arguments),
     };
     match outcome {
         Ok(()) | Err(Failure::PipeClosed) => ExitCode::SUCCESS,

@@ -423,9 +423,9 @@ fn random_sensor(draw: &mut Draw<'_>) -> SensorParams {
 
 fn random_server(draw: &mut Draw<'_>) -> ServerParams {
     let polls = if draw.split == Split::Training {
-        [2.0, 4.0, 8.0, 16.0, 16.0, 32.0, 64.0, 128.0]
+        [2.0, 4.0, 8.0, 8.0, 16.0, 16.0, 16.0, 16.0, 32.0, 32.0, 32.0, 64.0, 64.0, 64.0, 128.0, 128.0]
     } else {
-        [3.0, 6.0, 10.0, 12.0, 24.0, 48.0, 50.0, 96.0]
+        [3.0, 6.0, 10.0, 12.0, 12.0, 20.0, 20.0, 24.0, 24.0, 40.0, 48.0, 48.0, 50.0, 80.0, 96.0, 96.0]
     };
     let poll = polls.choose(draw.random).copied().unwrap_or(16.0);
     let near = draw.chance(0.45);

@@ -1,0 +1,49 @@
+//! `chronotick training-set`: what the models are trained on.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use chronotick_core::forecast::Model;
+use chronotick_host::trace::Trace;
+use chronotick_host::training::{Written, write_recorded, write_simulated};
+
+use super::{Failure, Outcome, line};
+
+/// Arguments of `chronotick training-set`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Recorded traces to fine-tune on, instead of simulated worlds.
+    #[arg(value_name = "TRACE")]
+    traces: Vec<PathBuf>,
+    /// How many worlds to simulate for training; a tenth as many are held out.
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    worlds: u64,
+    /// The seed: the same seed writes the same bytes.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(..=u64::from(u32::MAX)))]
+    seed: u64,
+    /// Threads.
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    /// The folder to write to; made if it is not there.
+    #[arg(long)]
+    out: PathBuf,
+}
+
+pub(crate) fn run(args: &Args) -> Outcome {
+    let started = Instant::now();
+    let failed = |e: std::io::Error| Failure::Failed(format!("{}: cannot write: {}", args.out.display(), e.kind()));
+    let Written { train, valid } = if args.traces.is_empty() {
+        write_simulated(args.worlds, args.seed, args.threads, &args.out).map_err(failed)?
+    } else {
+        let mut traces = Vec::new();
+        for path in &args.traces {
+            traces.push((path.clone(), Trace::read(path).map_err(Failure::because)?.samples));
+        }
+        write_recorded(&traces, &args.out).map_err(failed)?
+    };
+    for (name, model) in [("near", Model::Near), ("far", Model::Far)] {
+        let slot = model.index();
+        line(format_args!("{name}: {} windows to train on, {} held out", train[slot], valid[slot]))?;
+    }
+    line(format_args!("{:.0} s", started.elapsed().as_secs_f64()))
+}
