@@ -8,6 +8,7 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use chronotick_core::units::{Rate, Span};
 use serde::Deserialize;
@@ -15,10 +16,12 @@ use serde::de::{Deserializer, Error as _};
 
 use crate::error::{Error, Kind};
 use crate::ntp::client::Settings;
+use crate::link::Priority;
 use crate::ntp::poll::Limits;
+use crate::supervisor::{Affinity, Mode, WorkerConfig};
 
 /// Most servers that can be configured.
-pub const MAX_SERVERS: usize = 16;
+pub const MAX_SERVERS: usize = 8;
 
 /// Everything that can be configured. [`Config::default`] is what an empty file says.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -115,28 +118,16 @@ pub struct Page {
 #[serde(default, deny_unknown_fields)]
 pub struct Worker {
     /// Where the models run.
-    pub mode: WorkerMode,
-    /// CPUs that the worker may use; empty: the last one it is allowed.
-    pub cpu_affinity: Vec<usize>,
-    /// Added to the worker's niceness.
-    #[serde(deserialize_with = "integer::<0, 19, _, _>")]
-    pub nice: u8,
+    pub mode: Mode,
+    /// CPUs that the worker may use: `"auto"` (not the first, not the daemon's), a list, or `[]` for all.
+    pub cpu_affinity: Affinity,
+    /// `"normal"`, `"nice"` (after ordinary work, still a fair share) or `"idle"` (only when nothing else wants the CPU).
+    pub priority: Priority,
     /// Most memory that the worker may map, in MiB.
     #[serde(deserialize_with = "integer::<64, 65_536, _, _>")]
     pub memory_mib: u32,
-}
-
-/// Where the models run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum WorkerMode {
-    /// In a process of their own: a crash or a hang there costs one tier of accuracy.
-    #[default]
-    Process,
-    /// In a thread of the daemon.
-    Thread,
-    /// Nowhere: the classical experts alone.
-    Off,
+    /// The worker gives up files, network and most system calls before it parses a model.
+    pub sandbox: bool,
 }
 
 /// `[models]`: the models.
@@ -212,7 +203,13 @@ impl Default for Serve {
 
 impl Default for Worker {
     fn default() -> Self {
-        Self { mode: WorkerMode::Process, cpu_affinity: Vec::new(), nice: 10, memory_mib: 512 }
+        Self {
+            mode: Mode::Process,
+            cpu_affinity: Affinity::Auto,
+            priority: Priority::Nice,
+            memory_mib: 512,
+            sandbox: true,
+        }
     }
 }
 
@@ -250,7 +247,7 @@ impl Config {
 
     /// The core's share.
     pub fn pipeline(&self, counter_resolution: Span) -> chronotick_core::Config {
-        let forecasters = if self.worker.mode == WorkerMode::Off { Forecasters::None } else { self.models.forecasters };
+        let forecasters = if self.worker.mode == Mode::Off { Forecasters::None } else { self.models.forecasters };
         chronotick_core::Config {
             max_rate: Rate::from_ppm(self.oscillator.max_rate_ppm),
             max_drift: Rate::from_ppm(self.oscillator.max_drift_ppm),
@@ -276,6 +273,23 @@ impl Config {
         }
     }
 
+    /// The supervisor's share; `None` when no model is to run.
+    pub fn supervisor(&self) -> Option<WorkerConfig> {
+        let off = self.worker.mode == Mode::Off || self.models.forecasters == Forecasters::None;
+        let step = self.models.step.as_secs_f64();
+        (!off).then(|| WorkerConfig {
+            mode: self.worker.mode,
+            cpu_affinity: self.worker.cpu_affinity.clone(),
+            priority: self.worker.priority,
+            memory_limit_mb: self.worker.memory_mib,
+            models: self.models.dir.clone(),
+            sandbox: self.worker.sandbox,
+            // The pipeline forgets a question after a few steps; nobody waits longer than ten seconds for it.
+            deadline: Duration::from_secs_f64((4.0 * step).clamp(0.25, 10.0)),
+            ..WorkerConfig::default()
+        })
+    }
+
     /// What single values cannot show.
     fn check(&self) -> Result<(), Conflict> {
         let conflict = |table, key, message: &str| Err(Conflict { table, key, message: message.to_owned() });
@@ -292,11 +306,56 @@ impl Config {
                 "cannot exceed twice max_rate_ppm: no two rates are further apart",
             );
         }
-        if let Some(cpu) = self.worker.cpu_affinity.iter().find(|&&cpu| cpu >= 1024) {
+        if let Affinity::Cores(cpus) = &self.worker.cpu_affinity
+            && let Some(cpu) = cpus.iter().find(|&&cpu| cpu >= 1024)
+        {
             return conflict("worker", "cpu_affinity", &format!("names CPU {cpu}; the highest number is 1023"));
         }
         Ok(())
     }
+}
+
+impl Page {
+    /// Where a daemon puts its page.
+    pub fn path_for_daemon(&self) -> PathBuf {
+        if let Some(path) = &self.path {
+            return path.clone();
+        }
+        let [chosen, system, session, shared] = folders();
+        let folder = chosen.or(system.filter(|folder| writable(folder))).or(session).or(shared);
+        folder.unwrap_or_default().join(PAGE_NAME)
+    }
+
+    /// Where a reader looks for it: the first of the daemon's places that has one, else where a daemon would put it.
+    pub fn path_for_reader(&self) -> PathBuf {
+        if let Some(path) = &self.path {
+            return path.clone();
+        }
+        let [chosen, system, session, shared] = folders();
+        let places = if chosen.is_some() { [chosen, None, None] } else { [system, session, shared] };
+        let pages = places.into_iter().flatten().map(|folder| folder.join(PAGE_NAME));
+        pages.into_iter().find(|page| page.exists()).unwrap_or_else(|| self.path_for_daemon())
+    }
+}
+
+const PAGE_NAME: &str = "clock";
+
+/// The user's choice, the system's folder, the session's, and the one that always exists.
+fn folders() -> [Option<PathBuf>; 4] {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let user = rustix::process::geteuid().as_raw();
+    [
+        variable("CHRONOTICK_DIR"),
+        Some(PathBuf::from("/run/chronotick")),
+        variable("XDG_RUNTIME_DIR").map(|folder| folder.join("chronotick")),
+        Some(PathBuf::from(format!("/dev/shm/chronotick-{user}"))),
+    ]
+}
+
+/// Whether files can be made in `folder`, or the folder itself where it is missing.
+fn writable(folder: &Path) -> bool {
+    let there = if folder.exists() { Some(folder) } else { folder.parent() };
+    there.is_some_and(|folder| rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).is_ok())
 }
 
 struct Conflict {
@@ -535,7 +594,7 @@ mod tests {
                 "c.toml:3:12: poll_max must not be shorter than poll_min",
             ),
             ("[worker]\nmode = \"thred\"\n", "c.toml:2:8: unknown value `thred`: did you mean `thread`?"),
-            ("[worker]\nnice = 20\n", "c.toml:2:8: 20 is out of range: 0 to 19"),
+            ("[ntp]\nburst = 20\n", "c.toml:2:9: 20 is out of range: 1 to 16"),
             ("[oscillator]\nmax_rate_ppm = nan\n", "c.toml:2:16: NaN is out of range: 0.000001 to 10000 ppm"),
             (
                 "[ntp]\nservers = [\"a b\"]\n",

@@ -1,6 +1,8 @@
 //! The host side of ChronoTick.
 #![deny(unsafe_code)]
 
+pub mod os;
+
 pub mod config;
 
 pub mod error;
@@ -13,19 +15,6 @@ pub mod worker;
 
 pub mod supervisor;
 
-pub mod trace;
-
-pub mod replay;
-
-pub mod sim;
-
-pub mod training;
-
-pub use config::Config;
-pub use error::Error;
-
-pub mod os;
-
 pub mod shm;
 
 pub mod publisher;
@@ -34,9 +23,21 @@ pub mod reader;
 
 pub mod timestamp;
 
+pub mod runner;
+
+pub mod trace;
+
+pub mod replay;
+
+pub mod sim;
+
+pub mod training;
+
 #[doc(hidden)]
 pub mod doc;
 
+pub use config::Config;
+pub use error::Error;
 pub use reader::Reader;
 pub use shm::page::{PageError, PageSettings};
 pub use timestamp::{Timestamp, definitely_before};

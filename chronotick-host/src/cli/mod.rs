@@ -1,15 +1,20 @@
 //! One file a command; this one has what they share: arguments, exit codes, and output that survives a closed pipe.
 
 mod check_config;
+mod now;
 mod replay;
+mod run;
 mod simulate;
+mod status;
 mod training_set;
 
 use std::fmt;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use chronotick_host::Config;
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -29,6 +34,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Keep time in the foreground until SIGTERM or SIGINT.
+    Run(run::Arguments),
+    /// One reading from the running daemon's page; exit code 3 when it is not synchronised.
+    Now(now::Arguments),
+    /// What the running daemon says about itself.
+    Status(status::Arguments),
     /// Check configuration files and say what is wrong with them.
     CheckConfig(check_config::Arguments),
     /// Feed a recorded trace through the estimator and write what it would have predicted.
@@ -40,6 +51,28 @@ enum Command {
     Worker,
     /// Write what the models are trained on, from simulated worlds or recorded traces.
     TrainingSet(training_set::Args),
+}
+
+/// Where the running daemon's page is.
+#[derive(Debug, Args)]
+pub(crate) struct PageArguments {
+    /// The page's file.
+    #[arg(long, value_name = "FILE")]
+    page: Option<PathBuf>,
+    /// The daemon's configuration, which may name the page.
+    #[arg(long, short, value_name = "FILE", conflicts_with = "page")]
+    config: Option<PathBuf>,
+}
+
+impl PageArguments {
+    /// The page meant by the arguments.
+    pub(crate) fn path(&self) -> Result<PathBuf, Failure> {
+        match (&self.page, &self.config) {
+            (Some(path), _) => Ok(path.clone()),
+            (None, Some(config)) => Ok(Config::load(config)?.page.path_for_reader()),
+            (None, None) => Ok(Config::default().page.path_for_reader()),
+        }
+    }
 }
 
 /// Why a command did not end with 0.
@@ -84,6 +117,9 @@ pub(crate) fn run() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match &arguments.command {
         None => print_help(),
+        Some(Command::Run(arguments)) => run::run(arguments),
+        Some(Command::Now(arguments)) => now::run(arguments),
+        Some(Command::Status(arguments)) => status::run(arguments),
         Some(Command::CheckConfig(arguments)) => check_config::run(arguments),
         Some(Command::Replay(arguments)) => replay::run(arguments),
         Some(Command::Simulate(arguments)) => simulate::run(arguments),

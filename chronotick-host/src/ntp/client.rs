@@ -176,11 +176,16 @@ impl Association {
         self.state = State::Asked { nonce, sent: at };
     }
 
-    /// The request could not be sent (no route, connection refused): counts as lost at once.
+    /// The request could not be sent or was bounced (no route, connection refused): counts as lost at once.
     pub fn failed(&mut self, now: Timestamp<Local>) {
         self.counts.lost += 1;
         let wait = self.schedule.after_loss();
         self.state = State::Waiting(Some(now.saturating_add(wait)));
+    }
+
+    /// Whether an answer is awaited.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Asked { .. })
     }
 
     /// How long from the newest sample on the hard bound stays within its target: the poll interval follows it.

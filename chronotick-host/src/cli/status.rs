@@ -1,0 +1,80 @@
+//! `chronotick status`
+
+use chronotick_host::runner::Status;
+use serde_json::Value;
+
+use super::{Outcome, PageArguments, line};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    page: PageArguments,
+    /// One JSON object on one line.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let status = Status::ask(&arguments.page.path()?)?;
+    if arguments.json {
+        return line(serde_json::to_string(&status).unwrap_or_default());
+    }
+    line(format_args!("tier      {} ({})", status.tier, status.reason))?;
+    match (status.offset_ns, status.interval95_ns, status.bound_ns) {
+        (Some(offset), Some(interval), Some(bound)) => {
+            line(format_args!("offset    {} +- {} (95 %), at worst +- {}", span(offset), span(interval), span(bound)))?;
+            line(format_args!("rate      {:+.4} ppm", status.rate_ppm))?;
+        }
+        _ => line("offset    not known: not synchronised")?,
+    }
+    if let Some(celsius) = status.temperature_c {
+        line(format_args!("sensor    {celsius:.1} C"))?;
+    }
+    let worker = &status.worker;
+    let number = |key: &str| worker.get(key).and_then(Value::as_f64).unwrap_or(0.0);
+    match worker.get("pid").and_then(Value::as_u64) {
+        _ if worker.get("alive") != Some(&Value::Bool(true)) => {
+            line(format_args!("worker    down: {}", worker.get("state").and_then(Value::as_str).unwrap_or("not started")))?;
+        }
+        pid => line(format_args!(
+            "worker    {}, {:.0} MB, inference {:.2} ms (99 %: {:.2} ms), {} restarts",
+            pid.map_or_else(|| "in this process".to_owned(), |pid| format!("pid {pid}")),
+            number("rss_mb"),
+            number("inference_ms_p50"),
+            number("inference_ms_p99"),
+            number("restarts"),
+        ))?,
+    }
+    let forecasts = status.forecasts;
+    line(format_args!("forecasts {} asked, {} accepted, {} muted", forecasts.issued, forecasts.accepted, forecasts.muted))?;
+    line(format_args!("exchanges {:.1} % gave a sample", 100.0 * status.success_rate))?;
+    line(format_args!("up        {:.0} s, pid {}, page {}", status.uptime_s, status.pid, status.page.display()))?;
+    line("")?;
+    line(format_args!("{:<28} {:<11} {:>7} {:>14} {:>12} {:>12} {:>8}", "source", "state", "stratum", "offset", "delay", "root dist", "poll"))?;
+    for source in &status.sources {
+        let shown = |nanos: Option<i64>| nanos.map_or_else(|| "-".to_owned(), span);
+        line(format_args!(
+            "{:<28} {:<11} {:>7} {:>14} {:>12} {:>12} {:>6} s{}",
+            source.name,
+            source.state,
+            source.stratum.map_or_else(|| "-".to_owned(), |s| s.to_string()),
+            shown(source.offset_ns),
+            shown(source.delay_ns),
+            shown(source.root_distance_ns),
+            source.poll_s,
+            source.reason.as_ref().map_or_else(String::new, |reason| format!("  {reason}")),
+        ))?;
+    }
+    Ok(())
+}
+
+/// Nanoseconds in the unit that suits them.
+pub(super) fn span(nanos: i64) -> String {
+    let value = nanos as f64;
+    match nanos.unsigned_abs() {
+        0..1_000 => format!("{nanos} ns"),
+        1_000..1_000_000 => format!("{:.3} us", value / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.3} ms", value / 1e6),
+        _ => format!("{:.6} s", value / 1e9),
+    }
+}

@@ -1,0 +1,421 @@
+//! The daemon's loop: it owns the sources, the pipeline, the worker and the page, and is the only place where they meet.
+//!
+//! ```text
+//! wait (descriptors, deadlines) -> sources -> pipeline <-> worker -> served clock -> page
+//!                                                   \-> status socket
+//! ```
+//!
+//! One thread, one wait. Everything that can take long (name resolution, inference) happens elsewhere and wakes it or is
+//! looked after within milliseconds.
+
+pub mod source;
+pub mod status;
+mod wake;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chronotick_core::units::{Local, Rate, Span, Temperature, Timestamp};
+use chronotick_core::{Pipeline, Reason, SourceId, Tier, served};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+pub use status::Status;
+pub use wake::Stop;
+
+use self::source::{NtpSource, Source};
+use self::status::{Forecasts, StatusSocket};
+use crate::config::Config;
+use crate::error::{Error, Kind};
+use crate::os::counter::{LocalClock, SystemCounter};
+use crate::os::disruption::Disruption;
+use crate::publisher::Publisher;
+use crate::shm::page::{PageError, PageSettings, inherited_counter};
+use crate::supervisor::Supervisor;
+
+/// The page is renewed at least this often.
+const RENEWAL: Duration = Duration::from_secs(1);
+/// How often the worker is looked after while a question is open, and otherwise.
+const WORKER_BUSY: Duration = Duration::from_millis(5);
+const WORKER_IDLE: Duration = Duration::from_millis(250);
+/// Silence at the start after which it is mentioned.
+const SILENCE: Duration = Duration::from_secs(3);
+
+/// Reads the temperature near the oscillator, if it can.
+pub type Thermometer = Box<dyn Fn() -> Option<Temperature> + Send>;
+
+/// What a daemon is made of besides its configuration: the real machine, or a simulated one.
+pub struct World {
+    /// The local counter.
+    pub clock: Arc<dyn LocalClock>,
+    /// The sensor.
+    pub thermometer: Thermometer,
+}
+
+impl World {
+    /// This machine, as `config` describes it. The counter of a page that is still good is gone on with.
+    pub fn of_this_machine(config: &Config) -> Self {
+        let counter = inherited_counter(&config.page.path_for_daemon()).unwrap_or_else(SystemCounter::calibrate);
+        let file = config.oscillator.temperature.clone();
+        let thermometer = move || file.as_deref().and_then(read_thermometer);
+        Self { clock: Arc::new(counter), thermometer: Box::new(thermometer) }
+    }
+}
+
+/// A daemon.
+pub struct Runner {
+    config: Config,
+    path: PathBuf,
+    clock: Arc<dyn LocalClock>,
+    thermometer: Thermometer,
+    sources: Vec<Box<dyn Source>>,
+    pipeline: Box<Pipeline>,
+    worker: Option<Supervisor>,
+    publisher: Publisher,
+    status: Option<StatusSocket>,
+    stop: Stop,
+    started: Instant,
+    published: Instant,
+    /// When the newest question that is still open was put.
+    asked: Option<Instant>,
+    tier: Tier,
+    silence_told: bool,
+    disruptions: u64,
+    counter_distrusted: bool,
+    temperature: Option<Temperature>,
+}
+
+impl Runner {
+    /// Takes the page over and starts the worker. Nothing is asked of a server before [`Runner::run`].
+    ///
+    /// # Errors
+    /// `is_already_running` when another daemon owns the page; `is_system` when its folder cannot be written.
+    pub fn open(config: Config, world: World, stop: Stop) -> Result<Self, Error> {
+        let path = config.page.path_for_daemon();
+        let World { clock, thermometer } = world;
+        let publisher = open_page(&config, &path, &clock)?;
+        let status = StatusSocket::open(&path)
+            .inspect_err(|cause| tracing::warn!(%cause, "`chronotick status` will not work: no socket beside the page"))
+            .ok();
+        let settings = config.client();
+        let source = |(index, server): (usize, &crate::config::ServerAddress)| -> Box<dyn Source> {
+            let id = SourceId(u8::try_from(index).unwrap_or(u8::MAX));
+            Box::new(NtpSource::new(id, server.clone(), settings, stop.clone()))
+        };
+        let sources = config.ntp.servers.iter().enumerate().map(source).collect();
+        let pipeline = Box::new(Pipeline::new(config.pipeline(resolution(&*clock))));
+        let worker = config.supervisor().map(Supervisor::start);
+        Ok(Self {
+            config,
+            path,
+            clock,
+            thermometer,
+            sources,
+            pipeline,
+            worker,
+            publisher,
+            status,
+            stop,
+            started: Instant::now(),
+            published: Instant::now(),
+            asked: None,
+            tier: Tier::Raw,
+            silence_told: false,
+            disruptions: 0,
+            counter_distrusted: false,
+            temperature: None,
+        })
+    }
+
+    /// The page that readers attach to.
+    pub fn page(&self) -> &Path {
+        &self.path
+    }
+
+    /// Keeps time until told to stop. The page stays for readers, who see that nobody renews it any more.
+    ///
+    /// # Errors
+    /// When the page cannot be written any more.
+    pub fn run(mut self) -> Result<(), Error> {
+        loop {
+            let page = self.path.display();
+            tracing::info!(%page, counter = ?self.clock.kind(), servers = self.sources.len(), "started");
+            self.publish()?;
+            while !self.stop.is_stopped() && !self.counter_distrusted {
+                self.wait();
+                self.stop.drain();
+                self.turn()?;
+            }
+            if !self.counter_distrusted {
+                self.leave();
+                return Ok(());
+            }
+            // The page's lock goes with the old runner; readers follow the page to the new counter.
+            let Self { config, thermometer, stop, .. } = self;
+            let clock = Arc::new(SystemCounter::calibrate());
+            self = Self::open(config, World { clock, thermometer }, stop)?;
+        }
+    }
+
+    /// The state as `chronotick status` shows it.
+    pub fn status(&self) -> Status {
+        let now = self.clock.now();
+        let sources: Vec<_> = self.sources.iter().map(|source| source.status(now)).collect();
+        let settled: u64 = sources.iter().map(|s| s.accepted + s.refused + s.lost).sum();
+        let accepted: u64 = sources.iter().map(|s| s.accepted).sum();
+        let counts = self.pipeline.counts();
+        let record = self.publisher.record().and_then(|record| record.advance(now).into());
+        let synchronised = record.filter(|record| record.tier != Tier::Raw);
+        Status {
+            tier: record.map_or(Tier::Raw, |record| record.tier),
+            reason: record.map_or(Reason::NeverSynchronised, |record| record.reason).to_string(),
+            sources,
+            worker: self.worker_status(),
+            forecasts: Forecasts {
+                issued: counts.forecasts_issued,
+                accepted: counts.forecasts_accepted,
+                muted: counts.forecasts_muted,
+            },
+            success_rate: if settled == 0 { 1.0 } else { accepted as f64 / settled as f64 },
+            uptime_s: self.started.elapsed().as_secs_f64(),
+            rate_ppm: self.pipeline.rate().as_ppm(),
+            offset_ns: synchronised.map(|record| record.utc.offset_from(record.at).as_nanos()),
+            interval95_ns: record.filter(|r| r.interval.is_known()).map(|r| r.interval.half_width().as_nanos()),
+            bound_ns: record.filter(|r| r.bound.is_bounded()).map(|r| r.bound.half_width().as_nanos()),
+            temperature_c: self.temperature.map(Temperature::value),
+            samples_accepted: counts.samples_accepted,
+            samples_rejected: counts.samples_rejected,
+            bound_conflicts: self.pipeline.bound_conflicts(),
+            disruptions: self.disruptions,
+            counter: format!("{:?}", self.clock.kind()),
+            page: self.path.clone(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    /// One turn of the loop: everything that is due.
+    fn turn(&mut self) -> Result<(), Error> {
+        self.look_for_disruptions()?;
+        let mut news = false;
+        for index in 0..self.sources.len() {
+            while let Some(sample) = self.sources[index].drive(&*self.clock) {
+                news |= self.handle_sample(index, sample);
+            }
+        }
+        news |= self.look_after_worker();
+        let now = self.clock.now();
+        self.pipeline.handle_timeout(now);
+        while let Some(request) = self.pipeline.poll_request(now) {
+            let Some(worker) = &mut self.worker else { break };
+            match worker.submit(&request) {
+                Ok(()) => self.asked = Some(Instant::now()),
+                Err(backlog) => tracing::debug!(%backlog, "question not put"),
+            }
+        }
+        if news || self.published.elapsed() >= RENEWAL {
+            self.publish()?;
+        }
+        self.mention_silence();
+        if let Some(status) = &self.status {
+            status.answer(|| self.status());
+        }
+        Ok(())
+    }
+
+    fn handle_sample(&mut self, index: usize, mut sample: chronotick_core::Sample) -> bool {
+        self.temperature = (self.thermometer)();
+        sample.temperature = self.temperature;
+        let now = self.clock.now();
+        let first = self.pipeline.counts().samples_accepted == 0;
+        match self.pipeline.handle_sample(now, &sample) {
+            Ok(()) => {
+                if first {
+                    let source = self.sources[index].name();
+                    tracing::info!(source, offset_ns = sample.offset.as_nanos(), "first sample");
+                }
+                let room = self.room(now);
+                self.sources.iter_mut().for_each(|source| source.set_room(room));
+                true
+            }
+            Err(error) => {
+                tracing::debug!(source = self.sources[index].name(), %error, "sample refused");
+                false
+            }
+        }
+    }
+
+    /// How long the hard bound stays within the target accuracy if nothing more arrives.
+    fn room(&self, now: Timestamp<Local>) -> Span {
+        let Some(target) = self.pipeline.target(now) else { return Span::ZERO };
+        let slack = self.config.serve.target_accuracy.saturating_sub(target.bound.half_width()).as_secs_f64();
+        let growth = target.bound_growth.value();
+        if growth > 0.0 { Span::from_secs_f64(slack.max(0.0) / growth) } else { Span::ZERO }
+    }
+
+    /// Answers and signs of life. Returns whether a forecast came.
+    fn look_after_worker(&mut self) -> bool {
+        let Some(worker) = &mut self.worker else { return false };
+        let mut news = false;
+        while let Some(forecast) = worker.poll(Instant::now()) {
+            self.asked = None;
+            match self.pipeline.handle_forecast(self.clock.now(), &forecast) {
+                Ok(()) => news = true,
+                Err(error) => tracing::debug!(model = ?forecast.model, %error, "forecast refused"),
+            }
+        }
+        self.pipeline.set_worker_alive(worker.alive());
+        news
+    }
+
+    fn look_for_disruptions(&mut self) -> Result<(), Error> {
+        let Some(disruption) = self.publisher.disruption() else { return Ok(()) };
+        self.disruptions += 1;
+        tracing::warn!(?disruption, "the counter was disturbed: starting over");
+        self.pipeline.handle_discontinuity();
+        self.sources.iter_mut().for_each(|source| source.restart());
+        self.counter_distrusted = disruption == Disruption::CounterDistrusted;
+        Ok(())
+    }
+
+    fn publish(&mut self) -> Result<(), Error> {
+        let pipeline = &self.pipeline;
+        let record = self.publisher.publish(|at| pipeline.target(at)).map_err(page_error)?;
+        self.published = Instant::now();
+        if let Some(record) = record.filter(|record| record.tier != self.tier) {
+            tracing::info!(from = %self.tier, to = %record.tier, reason = %record.reason, "tier");
+            self.tier = record.tier;
+        }
+        Ok(())
+    }
+
+    /// Says once that no server answers.
+    fn mention_silence(&mut self) {
+        let quiet = self.pipeline.counts().samples_accepted == 0;
+        let waited = self.sources.is_empty() || self.started.elapsed() >= SILENCE;
+        if self.silence_told || !quiet || !waited {
+            return;
+        }
+        self.silence_told = true;
+        let now = self.clock.now();
+        let states: Vec<_> = self
+            .sources
+            .iter()
+            .map(|source| source.status(now))
+            .map(|s| format!("{} ({})", s.name, s.reason.unwrap_or(s.state)))
+            .collect();
+        let servers = if states.is_empty() { "none is configured".to_owned() } else { states.join(", ") };
+        tracing::warn!(
+            "no time server has answered: serving the operating system's clock, uncorrected and without a bound (tier raw), \
+             until one does; servers: {servers}"
+        );
+    }
+
+    /// The last record tells readers that it will not be renewed.
+    fn leave(&mut self) {
+        let now = self.clock.now();
+        if let Some(target) = self.pipeline.target(now) {
+            let tier = target.tier.max(Tier::Holdover);
+            let last = self.publisher.publish(|at| {
+                let target = self.pipeline.target(at)?;
+                Some(served::Target { tier, reason: Reason::PageStale, ..target })
+            });
+            if let Err(cause) = last {
+                tracing::warn!(%cause, "the last record could not be written");
+            }
+        }
+        if let Some(worker) = &mut self.worker {
+            worker.stop();
+        }
+        tracing::info!("stopped");
+    }
+
+    /// Sleeps until something arrives or is due.
+    fn wait(&self) {
+        let now = self.clock.now();
+        let mut left = RENEWAL.saturating_sub(self.published.elapsed());
+        for source in &self.sources {
+            if let Some(due) = source.poll_timeout(now) {
+                left = left.min(Duration::from_nanos(due.since(now).as_nanos().max(0).unsigned_abs()));
+            }
+        }
+        if self.worker.is_some() {
+            let busy = self.asked.is_some_and(|asked| asked.elapsed() < RENEWAL);
+            left = left.min(if busy { WORKER_BUSY } else { WORKER_IDLE });
+        }
+        let sockets = self.sources.iter().filter_map(|source| source.fd());
+        let status = self.status.as_ref().map(StatusSocket::fd);
+        let mut fds: Vec<_> = [self.stop.fd()]
+            .into_iter()
+            .chain(status)
+            .chain(sockets)
+            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+            .collect();
+        let timeout = Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(1),
+            tv_nsec: i64::from(left.subsec_nanos()),
+        };
+        // Interrupted by a signal: its handler has also written to the wake-up channel.
+        let _ = poll(&mut fds, Some(&timeout));
+    }
+
+    fn worker_status(&self) -> serde_json::Value {
+        let health = self.worker.as_ref().map(Supervisor::health).unwrap_or_default();
+        let mut value = serde_json::to_value(&health).unwrap_or_default();
+        if let Some(fields) = value.as_object_mut() {
+            fields.insert("p99".to_owned(), health.inference_ms_p99.into());
+        }
+        value
+    }
+}
+
+fn open_page(config: &Config, path: &Path, clock: &Arc<dyn LocalClock>) -> Result<Publisher, Error> {
+    let settings = PageSettings {
+        max_bound_growth: Rate::from_ppm(config.oscillator.max_rate_ppm),
+        max_interval_growth: Rate::from_ppm(config.oscillator.max_drift_ppm),
+        target_accuracy: config.serve.target_accuracy,
+    };
+    let served = served::Config {
+        max_slew: Rate::from_ppm(config.serve.max_slew_ppm),
+        step_threshold: config.serve.step_threshold,
+        ..served::Config::default()
+    };
+    Publisher::open(path, &settings, served, Arc::clone(clock)).map_err(page_error)
+}
+
+fn page_error(cause: PageError) -> Error {
+    let kind = match cause {
+        PageError::Busy { .. } => Kind::AlreadyRunning,
+        PageError::Missing { .. } => Kind::NotRunning,
+        PageError::Io { .. } => Kind::System,
+        _ => Kind::Incompatible,
+    };
+    Error::new(kind, cause.to_string())
+}
+
+/// One tick of the counter, at least a nanosecond.
+fn resolution(clock: &dyn LocalClock) -> Span {
+    Span::from_nanos(i64::try_from(clock.scale().mult.div_ceil(1 << 48)).unwrap_or(1).max(1))
+}
+
+/// Thousandths of a degree in text; anything else, and what no machine survives, is no reading.
+fn read_thermometer(path: &Path) -> Option<Temperature> {
+    let thousandths: i32 = std::fs::read_to_string(path).ok()?.trim().parse().ok()?;
+    (-100_000..=200_000).contains(&thousandths).then(|| Temperature::new(f64::from(thousandths) / 1000.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thermometer_in_thousandths() {
+        let path = std::env::temp_dir().join(format!("chronotick-thermometer-{}", std::process::id()));
+        for (text, celsius) in [("42500\n", Some(42.5)), ("-3000", Some(-3.0)), ("hot", None), ("999999999", None)] {
+            std::fs::write(&path, text).expect("temporary file");
+            assert_eq!(read_thermometer(&path).map(Temperature::value), celsius, "{text}");
+        }
+        std::fs::remove_file(&path).expect("temporary file");
+        assert_eq!(read_thermometer(&path), None);
+    }
+}

@@ -1,0 +1,192 @@
+//! What a running daemon says about itself: JSON over a Unix socket beside the page.
+//!
+//! Whoever connects to `status.sock` is sent one JSON object and the end of the stream. Readers of the clock never need it.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use chronotick_core::Tier;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Kind};
+
+/// The state of a daemon. Durations carry their unit in the name; offsets are reference - local.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// What readers are told now.
+    pub tier: Tier,
+    /// Why it is no better.
+    pub reason: String,
+    /// The time servers, in the order of the configuration.
+    pub sources: Vec<SourceStatus>,
+    /// The forecast worker: `pid`, `alive`, `restarts`, `cpu_affinity`, `rss_mb`, `inference_ms_p50`, `inference_ms_p99` (also
+    /// as `p99`) and more.
+    pub worker: serde_json::Value,
+    /// Questions to the models and their answers.
+    pub forecasts: Forecasts,
+    /// Share of the requests to time servers that gave a usable sample; 1 before the first has been settled.
+    pub success_rate: f64,
+    /// Since the daemon started.
+    pub uptime_s: f64,
+    /// Estimated rate of the oscillator: the slope of the offset.
+    pub rate_ppm: f64,
+    /// Served offset; `null` in tier raw.
+    pub offset_ns: Option<i64>,
+    /// Half-width of the 95 % interval; `null` when unknown.
+    pub interval95_ns: Option<i64>,
+    /// Half-width of the hard bound; `null` when unbounded.
+    pub bound_ns: Option<i64>,
+    /// Temperature near the oscillator at the last sample, in degrees Celsius; `null` without a sensor.
+    pub temperature_c: Option<f64>,
+    /// Samples used.
+    pub samples_accepted: u64,
+    /// Samples refused.
+    pub samples_rejected: u64,
+    /// How often the assumptions behind the hard bound were caught broken.
+    pub bound_conflicts: u32,
+    /// Suspensions, pauses and jumps of the counter that were noticed.
+    pub disruptions: u64,
+    /// What local time is counted with.
+    pub counter: String,
+    /// The page.
+    pub page: PathBuf,
+    /// The daemon.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
+}
+
+/// What became of the questions to the models.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forecasts {
+    /// Questions put.
+    pub issued: u64,
+    /// Answers that passed every check.
+    pub accepted: u64,
+    /// Answers refused, or accepted without weight.
+    pub muted: u64,
+}
+
+/// The state of one source.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SourceStatus {
+    /// As configured.
+    pub name: String,
+    /// "ntp".
+    pub kind: String,
+    /// "waiting", "reachable", "unreachable", "unresolved" or "stopped" (it said to go away).
+    pub state: String,
+    /// Why it is not used, if it is not.
+    pub reason: Option<String>,
+    /// Where the name led.
+    pub address: Option<String>,
+    /// The server's stratum.
+    pub stratum: Option<u8>,
+    /// The server's leap announcement.
+    pub leap: Option<String>,
+    /// The newest measured offset.
+    pub offset_ns: Option<i64>,
+    /// Its round-trip delay.
+    pub delay_ns: Option<i64>,
+    /// The server's own error budget.
+    pub root_distance_ns: Option<i64>,
+    /// How old that measurement is.
+    pub age_s: Option<f64>,
+    /// The poll interval in force.
+    pub poll_s: f64,
+    /// Requests sent.
+    pub requests: u64,
+    /// Answers that gave a measurement.
+    pub accepted: u64,
+    /// Answers refused.
+    pub refused: u64,
+    /// Requests without an answer in time.
+    pub lost: u64,
+    /// Packets that answered no open request.
+    pub unsolicited: u64,
+    /// Measurements that used the kernel's arrival time.
+    pub kernel_timestamps: u64,
+}
+
+impl Status {
+    /// Asks the daemon that owns the page at `page`.
+    ///
+    /// # Errors
+    /// `is_not_running` when no daemon listens there.
+    pub fn ask(page: &Path) -> Result<Self, Error> {
+        let path = socket_path(page);
+        let exchange = || -> io::Result<String> {
+            let mut stream = UnixStream::connect(&path)?;
+            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            Ok(text)
+        };
+        let text = exchange().map_err(|cause| match cause.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Error::new(
+                Kind::NotRunning,
+                format!("no daemon answers at {}: start one with `chronotick run`", path.display()),
+            ),
+            _ => Error::system(format!("cannot ask the daemon at {}", path.display()), cause),
+        })?;
+        serde_json::from_str(&text).map_err(|cause| {
+            let told = format!("the daemon at {} speaks of another version", path.display());
+            Error::new(Kind::Incompatible, told).caused_by(cause)
+        })
+    }
+}
+
+/// The socket that belongs to a page.
+pub fn socket_path(page: &Path) -> PathBuf {
+    page.with_file_name("status.sock")
+}
+
+/// The daemon's end of the socket.
+pub(super) struct StatusSocket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl StatusSocket {
+    /// Listens beside `page`, whose lock the caller holds: what lies there is left over from a daemon before.
+    pub(super) fn open(page: &Path) -> io::Result<Self> {
+        let path = socket_path(page);
+        match fs::remove_file(&path) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path)?;
+        listener.set_nonblocking(true)?;
+        Ok(Self { listener, path })
+    }
+
+    /// Answers everybody who waits. Somebody who does not read is not waited for.
+    pub(super) fn answer(&self, status: impl Fn() -> Status) {
+        while let Ok((stream, _)) = self.listener.accept() {
+            let answer = || -> io::Result<()> {
+                stream.set_nonblocking(true)?;
+                let mut text = serde_json::to_string(&status()).map_err(io::Error::other)?;
+                text.push('\n');
+                (&stream).write_all(text.as_bytes())
+            };
+            if let Err(cause) = answer() {
+                tracing::debug!(%cause, "status not delivered");
+            }
+        }
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
+impl Drop for StatusSocket {
+    fn drop(&mut self) {
+        // Gone already: as wished.
+        let _ = fs::remove_file(&self.path);
+    }
+}
