@@ -16,7 +16,6 @@ use serde::de::{Deserializer, Error as _};
 
 use crate::error::{Error, Kind};
 use crate::ntp::client::Settings;
-use crate::link::Priority;
 use crate::ntp::poll::Limits;
 use crate::supervisor::{Affinity, Mode, WorkerConfig};
 
@@ -117,12 +116,17 @@ pub struct Page {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Worker {
-    /// Where the models run.
+    /// `"process"`: a process of its own; `"thread"`: a thread of the daemon; `"off"`: no model runs.
+    #[serde(deserialize_with = "mode")]
     pub mode: Mode,
     /// CPUs that the worker may use: `"auto"` (not the first, not the daemon's), a list, or `[]` for all.
+    #[serde(deserialize_with = "affinity")]
     pub cpu_affinity: Affinity,
-    /// `"normal"`, `"nice"` (after ordinary work, still a fair share) or `"idle"` (only when nothing else wants the CPU).
-    pub priority: Priority,
+    /// Its niceness.
+    #[serde(deserialize_with = "integer::<0, 19, _, _>")]
+    pub nice: u8,
+    /// Whether it runs only when nothing else wants the CPU (SCHED_IDLE).
+    pub idle: bool,
     /// Most memory that the worker may map, in MiB.
     #[serde(deserialize_with = "integer::<64, 65_536, _, _>")]
     pub memory_mib: u32,
@@ -206,7 +210,8 @@ impl Default for Worker {
         Self {
             mode: Mode::Process,
             cpu_affinity: Affinity::Auto,
-            priority: Priority::Nice,
+            nice: 10,
+            idle: false,
             memory_mib: 512,
             sandbox: true,
         }
@@ -280,8 +285,9 @@ impl Config {
         (!off).then(|| WorkerConfig {
             mode: self.worker.mode,
             cpu_affinity: self.worker.cpu_affinity.clone(),
-            priority: self.worker.priority,
-            memory_limit_mb: self.worker.memory_mib,
+            nice: self.worker.nice,
+            idle: self.worker.idle,
+            memory_mib: self.worker.memory_mib,
             models: self.models.dir.clone(),
             sandbox: self.worker.sandbox,
             // The pipeline forgets a question after a few steps; nobody waits longer than ten seconds for it.
@@ -496,6 +502,37 @@ fn ppm<'de, D: Deserializer<'de>>(input: D) -> Result<f64, D::Error> {
     Err(D::Error::custom(format!("{value} is out of range: 0.000001 to 10000 ppm")))
 }
 
+fn mode<'de, D: Deserializer<'de>>(input: D) -> Result<Mode, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Written {
+        Process,
+        Thread,
+        Off,
+    }
+    Ok(match Written::deserialize(input)? {
+        Written::Process => Mode::Process,
+        Written::Thread => Mode::Thread,
+        Written::Off => Mode::Off,
+    })
+}
+
+fn affinity<'de, D: Deserializer<'de>>(input: D) -> Result<Affinity, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected \"auto\" or a list of CPUs such as [2, 3]")]
+    enum Written {
+        Word(String),
+        List(Vec<u16>),
+    }
+    match Written::deserialize(input)? {
+        Written::Word(word) if word == "auto" => Ok(Affinity::Auto),
+        Written::Word(word) => {
+            Err(D::Error::custom(format!("`{word}` is neither \"auto\" nor a list of CPUs such as [2, 3]")))
+        }
+        Written::List(cpus) => Ok(Affinity::Cores(cpus.into_iter().map(usize::from).collect())),
+    }
+}
+
 fn servers<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<ServerAddress>, D::Error> {
     let texts = Vec::<String>::deserialize(input)?;
     if texts.len() > MAX_SERVERS {
@@ -594,6 +631,10 @@ mod tests {
                 "c.toml:3:12: poll_max must not be shorter than poll_min",
             ),
             ("[worker]\nmode = \"thred\"\n", "c.toml:2:8: unknown value `thred`: did you mean `thread`?"),
+            (
+                "[worker]\ncpu_affinity = \"all\"\n",
+                "c.toml:2:16: `all` is neither \"auto\" nor a list of CPUs such as [2, 3]",
+            ),
             ("[ntp]\nburst = 20\n", "c.toml:2:9: 20 is out of range: 1 to 16"),
             ("[oscillator]\nmax_rate_ppm = nan\n", "c.toml:2:16: NaN is out of range: 0.000001 to 10000 ppm"),
             (

@@ -1,7 +1,7 @@
 //! `chronotick now`
 
-use chronotick_core::units::Span;
 use chronotick_core::Tier;
+use chronotick_core::units::Span;
 use chronotick_host::{Reader, Timestamp};
 use serde_json::{Value, json};
 
@@ -21,7 +21,11 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let path = arguments.page.path()?;
     let reader = Reader::attach(&path).map_err(|error| Failure::Failed(error.to_string()))?;
     let now = reader.now();
-    if arguments.json { line(to_json(&now))? } else { line(to_text(&now))? }
+    if arguments.json {
+        line(to_json(&now))?
+    } else {
+        line(to_text(&now))?
+    }
     if now.tier() == Tier::Raw { Err(Failure::Unsynchronised) } else { Ok(()) }
 }
 

@@ -40,7 +40,8 @@ fn log_to_stderr(verbose: u8) {
         1 => "debug",
         _ => "trace",
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(format!("warn,chronotick_host={level}")));
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(format!("warn,chronotick_host={level}")));
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
     // A second subscriber in one process would be a mistake of this program; the first one goes on.
     let _ = subscriber.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init();

@@ -34,7 +34,10 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let number = |key: &str| worker.get(key).and_then(Value::as_f64).unwrap_or(0.0);
     match worker.get("pid").and_then(Value::as_u64) {
         _ if worker.get("alive") != Some(&Value::Bool(true)) => {
-            line(format_args!("worker    down: {}", worker.get("state").and_then(Value::as_str).unwrap_or("not started")))?;
+            line(format_args!(
+                "worker    down: {}",
+                worker.get("state").and_then(Value::as_str).unwrap_or("not started")
+            ))?;
         }
         pid => line(format_args!(
             "worker    {}, {:.0} MB, inference {:.2} ms (99 %: {:.2} ms), {} restarts",
@@ -46,11 +49,17 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         ))?,
     }
     let forecasts = status.forecasts;
-    line(format_args!("forecasts {} asked, {} accepted, {} muted", forecasts.issued, forecasts.accepted, forecasts.muted))?;
+    line(format_args!(
+        "forecasts {} asked, {} accepted, {} muted",
+        forecasts.issued, forecasts.accepted, forecasts.muted
+    ))?;
     line(format_args!("exchanges {:.1} % gave a sample", 100.0 * status.success_rate))?;
     line(format_args!("up        {:.0} s, pid {}, page {}", status.uptime_s, status.pid, status.page.display()))?;
     line("")?;
-    line(format_args!("{:<28} {:<11} {:>7} {:>14} {:>12} {:>12} {:>8}", "source", "state", "stratum", "offset", "delay", "root dist", "poll"))?;
+    line(format_args!(
+        "{:<28} {:<11} {:>7} {:>14} {:>12} {:>12} {:>8}",
+        "source", "state", "stratum", "offset", "delay", "root dist", "poll"
+    ))?;
     for source in &status.sources {
         let shown = |nanos: Option<i64>| nanos.map_or_else(|| "-".to_owned(), span);
         line(format_args!(

@@ -351,10 +351,8 @@ impl Runner {
             .chain(sockets)
             .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
             .collect();
-        let timeout = Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(1),
-            tv_nsec: i64::from(left.subsec_nanos()),
-        };
+        let timeout =
+            Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(1), tv_nsec: i64::from(left.subsec_nanos()) };
         // Interrupted by a signal: its handler has also written to the wake-up channel.
         let _ = poll(&mut fds, Some(&timeout));
     }

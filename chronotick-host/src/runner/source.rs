@@ -300,7 +300,8 @@ fn arrived(clock: &dyn LocalClock, note: Option<Timestamp<Utc>>) -> (Timestamp<L
     let woken = clock.now();
     let (ticks, utc) = clock.realtime();
     let paired = clock.scale().local(ticks);
-    let Some(ago) = note.map(|note| utc.since(note)).filter(|ago| *ago >= Span::ZERO && *ago < Span::from_secs(1)) else {
+    let Some(ago) = note.map(|note| utc.since(note)).filter(|ago| *ago >= Span::ZERO && *ago < Span::from_secs(1))
+    else {
         return (woken, false, utc);
     };
     let margin = Span::from_nanos(ago.as_nanos() / RATE_MARGIN).saturating_add(PAIR_MARGIN);
