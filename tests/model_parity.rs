@@ -186,7 +186,10 @@ fn models_are_small_fast_and_light() {
         };
         let (median, p99) = (0..5).map(|_| round()).min_by_key(|(_, p99)| *p99).unwrap();
         println!("{name}: {bytes} bytes, loads in {load_time:.1?}, inference {median:.1?} median, {p99:.1?} p99");
-        assert!(p99 <= MAX_INFERENCE, "{name}: an inference takes {median:?} in the median, {p99:?} at the 99th percentile");
+        assert!(
+            p99 <= MAX_INFERENCE,
+            "{name}: an inference takes {median:?} in the median, {p99:?} at the 99th percentile"
+        );
     }
     if let Some(resident) = resident {
         println!("both models: {resident:.1} MiB more resident than before");

@@ -4,10 +4,14 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
+use chronotick_core::forecast::Model;
 use chronotick_core::pipeline::{Config, Pipeline};
 use chronotick_core::units::Span;
-use chronotick_host::replay::{NoForecaster, Options, Prediction, plot, replay};
+use chronotick_host::link::ModelState;
+use chronotick_host::replay::{Forecaster, NoForecaster, Options, Prediction, plot, replay};
 use chronotick_host::trace::Trace;
+use chronotick_host::worker::files::models_folder;
+use chronotick_host::worker::inference::Forecasters as Models;
 
 use super::{Failure, Outcome, line};
 
@@ -31,6 +35,9 @@ pub(crate) struct Args {
     /// Which models are asked
     #[arg(long, value_enum, default_value = "both")]
     forecasters: Forecasters,
+    /// Folder of the model files, instead of the installed or built-in ones
+    #[arg(long)]
+    models: Option<PathBuf>,
     /// Where to draw the served offset and its interval (SVG)
     #[arg(long)]
     plot: Option<PathBuf>,
@@ -66,6 +73,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let config = Config { forecasters: args.forecasters.enabled(), ..Config::default() };
     let options =
         Options { horizons: args.horizons.clone(), stride: args.stride as usize, warmup: args.warmup as usize, config };
+    let mut forecaster = forecaster(args)?;
     let mut out: Box<dyn Write> = match &args.predictions {
         Some(path) => {
             let file = File::create(path).map_err(|e| {
@@ -78,7 +86,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let mut served: Vec<Prediction> = Vec::new();
     let first = args.horizons.first().copied();
     let keep = args.plot.is_some();
-    let summary = replay(&trace.samples, &options, &mut NoForecaster, &mut *out, |p| {
+    let summary = replay(&trace.samples, &options, &mut *forecaster, &mut *out, |p| {
         if keep && Some(p.target.since(p.origin)) == first {
             served.push(*p);
         }
@@ -103,6 +111,21 @@ pub(crate) fn run(args: &Args) -> Outcome {
         plot(&trace.samples, &served, &args.trace.display().to_string(), path).map_err(Failure::because)?;
     }
     Ok(())
+}
+
+/// The models that were asked for. One that cannot be used is refused here: scores would silently be without it.
+fn forecaster(args: &Args) -> Result<Box<dyn Forecaster>, Failure> {
+    let enabled = args.forecasters.enabled();
+    if enabled == [false, false] {
+        return Ok(Box::new(NoForecaster));
+    }
+    let models = Models::load(models_folder(args.models.as_deref()).as_deref());
+    for (model, state) in Model::ALL.into_iter().zip(models.states()) {
+        if let (true, ModelState::Failed(problem)) = (enabled[model.index()], state) {
+            return Err(Failure::Failed(problem));
+        }
+    }
+    Ok(Box::new(models))
 }
 
 fn horizon(text: &str) -> Result<Span, String> {

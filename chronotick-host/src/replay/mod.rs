@@ -41,6 +41,14 @@ impl Forecaster for NoForecaster {
     }
 }
 
+#[cfg(feature = "inference")]
+impl Forecaster for crate::worker::inference::Forecasters {
+    fn answer(&mut self, request: &ForecastRequest) -> Option<Forecast> {
+        // A model that fails is as good as none, as in the daemon; `states` tells why it failed.
+        Self::answer(self, request).ok()
+    }
+}
+
 /// Where to freeze and what to ask then.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
