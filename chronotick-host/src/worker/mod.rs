@@ -12,7 +12,7 @@ mod serve;
 pub mod tensors;
 
 #[cfg(feature = "inference")]
-pub use serve::{main, serve};
+pub use serve::{attach, main, serve};
 
 #[cfg(feature = "inference")]
 use std::sync::atomic::{AtomicBool, Ordering};

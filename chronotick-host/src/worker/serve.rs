@@ -17,22 +17,30 @@ const BOOT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Runs the worker process; returns its exit code: 0 told to stop, 1 failed (with one line on standard error), 2 not
 /// started by a service.
 pub fn main() -> i32 {
-    let Some(link) = std::env::var(LINK_VARIABLE).ok() else {
-        eprintln!("chronotick worker is started by the daemon; to start the daemon: chronotick run");
+    if std::env::var_os(LINK_VARIABLE).is_none() {
+        eprintln!("chronotick: the worker is started by the daemon; to start the daemon: chronotick run");
         return 2;
-    };
+    }
     // The service reads standard error but waits for nobody, so neither does this side.
     let _ = spawn::set_nonblocking(std::io::stderr());
-    match handover(&link).ok_or_else(|| format!("{LINK_VARIABLE}={link}: not three descriptors")).and_then(|handover| {
-        let mut end = WorkerEnd::attach(handover).map_err(|error| error.to_string())?;
-        run_process(&mut end).map_err(|error| error.to_string())
-    }) {
+    let outcome = attach().and_then(|mut link| run(&mut link).map_err(|error| error.to_string()));
+    match outcome {
         Ok(()) => 0,
         Err(error) => {
             eprintln!("{error}");
             1
         }
     }
+}
+
+/// The link that the service handed to this process when it started it. It can be taken once.
+///
+/// # Errors
+/// One line on what was handed over instead.
+pub fn attach() -> Result<WorkerEnd, String> {
+    let link = std::env::var(LINK_VARIABLE).map_err(|_| format!("{LINK_VARIABLE} is not set"))?;
+    let handover = handover(&link).ok_or_else(|| format!("{LINK_VARIABLE}={link}: not three open descriptors"))?;
+    WorkerEnd::attach(handover).map_err(|error| error.to_string())
 }
 
 /// Answers orders on `link` until told to stop or until the link breaks.
@@ -64,7 +72,7 @@ pub fn serve<L: Link<Out = Reply, In = Order>>(link: &mut L, forecasters: &mut F
     }
 }
 
-fn run_process(link: &mut WorkerEnd) -> Result<(), LinkError> {
+fn run(link: &mut WorkerEnd) -> Result<(), LinkError> {
     let boot = first_order(link)?;
     let mut warnings = Vec::new();
     warnings.extend(affinity::set_nice(boot.nice.into()).err().map(|e| format!("priority not lowered: {e}")));
