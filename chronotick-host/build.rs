@@ -7,6 +7,7 @@ fn main() {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
     println!("cargo:rerun-if-changed=build.rs");
     if models.is_dir() {
+        // Only then: cargo takes a missing path for one that always changes.
         println!("cargo:rerun-if-changed={}", models.display());
     }
     let mut source = String::from("/// The shipped models, by `Model::index`.\nconst EMBEDDED: [Option<&[u8]>; 2] = [");

@@ -226,6 +226,8 @@ impl Supervisor {
     fn attend(&mut self, now: Instant) -> Result<Option<Forecast>, Failure> {
         self.send_open();
         let State::Running(running) = &mut self.state else { return Ok(None) };
+        // Asked before reading: what it sent before it ended is still read.
+        let ended = running.body.exited();
         // Bounded: a worker that floods the link must not hold up the service.
         for _ in 0..MAX_REPLIES {
             let reply = match running.link.receive() {
@@ -267,7 +269,7 @@ impl Supervisor {
                 }
             }
         }
-        if let Some((end, last_words)) = running.body.exited() {
+        if let Some((end, last_words)) = ended {
             let story = match last_words {
                 Some(words) => format!("{end}: {words}"),
                 None => end.clone(),

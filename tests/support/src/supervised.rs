@@ -12,7 +12,7 @@ use chronotick_core::pipeline::{Config, Pipeline};
 use chronotick_core::sample::{Sample, SourceId};
 use chronotick_core::served::{self, Served};
 use chronotick_core::units::{Local, Offset, Span, Timestamp, Utc};
-use chronotick_host::supervisor::{Supervisor, WorkerConfig, WorkerHealth};
+use chronotick_host::supervisor::{Backlog, Supervisor, WorkerConfig, WorkerHealth};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -38,6 +38,8 @@ pub struct Service {
     pub readings: u64,
     /// Forecasts handed to the pipeline so far.
     pub forecasts: u64,
+    /// Why the newest question was not taken, if it was not.
+    pub refusal: Option<Backlog>,
 }
 
 impl Service {
@@ -54,6 +56,7 @@ impl Service {
             last: None,
             readings: 0,
             forecasts: 0,
+            refusal: None,
         };
         for second in (0..YOUTH_S).step_by(4) {
             service.exchange(local(second));
@@ -71,8 +74,8 @@ impl Service {
         self.exchange(now);
         self.pipeline.handle_timeout(now);
         if let Some(request) = self.pipeline.poll_request(now) {
-            // A backlog means that this question goes unanswered, which the pipeline must take.
-            let _ = self.supervisor.submit(&request);
+            // A question that is not taken goes unanswered, which the pipeline must bear.
+            self.refusal = self.supervisor.submit(&request).err();
         }
         while let Some(forecast) = self.supervisor.poll(Instant::now()) {
             self.forecasts += 1;
@@ -169,7 +172,11 @@ impl Service {
             self.health(),
         );
         if let Some((epoch, utc)) = self.last {
-            assert!(epoch != reading.epoch || reading.utc >= utc, "served time went back from {utc:?} to {:?}", reading.utc);
+            assert!(
+                epoch != reading.epoch || reading.utc >= utc,
+                "served time went back from {utc:?} to {:?}",
+                reading.utc
+            );
         }
         self.last = Some((reading.epoch, reading.utc));
         self.readings += 1;

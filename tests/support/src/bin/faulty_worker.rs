@@ -14,7 +14,7 @@ use chronotick_host::shm::region::Direction;
 use chronotick_host::shm::ring::Memory;
 use chronotick_host::supervisor::{Supervisor, WorkerConfig};
 use chronotick_host::worker::inference::Forecasters;
-use rand::{Rng, RngExt, SeedableRng};
+use rand::{Rng, SeedableRng};
 
 fn main() {
     let folder: PathBuf = std::env::args_os().next().map_or_else(PathBuf::new, PathBuf::from);
@@ -104,6 +104,7 @@ fn commit(link: &mut WorkerEnd, fault: &str) {
         "huge-length" => {
             ring.set_word(start, 0xffff_fff0);
             ring.set_head(ring.head() + 14);
+            sleep_forever();
         }
         "garbage" => {
             let seed = u64::from(std::process::id());
@@ -112,8 +113,9 @@ fn commit(link: &mut WorkerEnd, fault: &str) {
                 let ring = link.region().ring(direction);
                 (0..ring.words()).for_each(|index| ring.set_word(index, random.next_u64()));
                 ring.set_head(random.next_u64());
-                ring.set_tail(random.random_range(0..1 << 20));
+                ring.set_tail(random.next_u64());
             }
+            sleep_forever();
         }
         "floods" => loop {
             drop(link.send_quietly(&Reply::Pong(0)));

@@ -1,0 +1,480 @@
+//! Everything that can go wrong with the forecast worker, while a service keeps time beside it.
+//!
+//! In every test the service of `chronotick_tests::supervised` checks at each step that served time never goes back and
+//! that the truth is inside the hard bound. Each fault is repeated `CHRONOTICK_FAULT_REPETITIONS` times (3 by default, 100
+//! before a release), and nothing may be left behind.
+
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use chronotick_core::fallback::{Reason, Tier};
+use chronotick_host::link::ModelState;
+use chronotick_host::os::sandbox::Grant;
+use chronotick_host::supervisor::{Affinity, Backlog, Mode, WorkerConfig, WorkerHealth};
+use chronotick_tests::supervised::{Holdings, Service, Workshop, resident_mb};
+use rustix::process::{Pid, Signal, kill_process};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_faulty-worker");
+/// What is promised: a worker is back within this time where it can be.
+const RECOVERY: Duration = Duration::from_secs(5);
+/// More than anything here takes on a machine that is busy with other things.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The tests count this process's descriptors, threads and children, so they run one after another.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn repetitions() -> u64 {
+    std::env::var("CHRONOTICK_FAULT_REPETITIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(3)
+}
+
+fn signal(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id");
+    kill_process(pid, signal).expect("the worker is ours");
+}
+
+/// Whether a process is gone or waits to be reaped.
+fn is_dead(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'))
+}
+
+/// A worker that does `fault` when asked is replaced for a reason that names `expected`; an honest one after it recovers,
+/// and after all repetitions nothing is left behind.
+fn is_replaced(fault: &str, kind: &str, tune: impl Fn(&mut WorkerConfig)) -> WorkerHealth {
+    let _alone = alone();
+    let workshop = Workshop::new(fault, PROGRAM, "honest");
+    let mut config = workshop.config();
+    tune(&mut config);
+    let mut service = Service::start(config);
+    service.run_until_forecast(PATIENCE);
+    let (holdings, resident) = (Holdings::now(), resident_mb());
+    for _ in 0..repetitions() {
+        workshop.set_mode(fault);
+        // The honest worker goes, so that the next one starts in the new mode.
+        let pid = service.health().pid.expect("the worker runs");
+        signal(pid, Signal::KILL);
+        service.run_until("the worker to be replaced", PATIENCE, |s| s.health().pid.is_some_and(|new| new != pid));
+        let before = service.health();
+        let seen = |health: &WorkerHealth| health.restart_reasons.get(kind).copied().unwrap_or(0);
+        service.run_until(kind, PATIENCE, |service| seen(&service.health()) > seen(&before));
+        workshop.set_mode("honest");
+        let recovered = service.run_until_forecast(PATIENCE);
+        assert!(recovered < RECOVERY, "recovered after {recovered:?}");
+        assert_eq!(service.verdict().0.max(Tier::Filter), Tier::Filter, "measurements are fresh");
+    }
+    service.run_until("the last process to be reaped", PATIENCE, |_| Holdings::now() == holdings);
+    let grown = resident_mb() - resident;
+    assert!(grown < 8.0, "this process grew by {grown} MB");
+    let health = service.health();
+    drop(service);
+    assert_eq!(Holdings::now().regions, 0);
+    assert_eq!(Holdings::now().children, holdings.children - 1);
+    health
+}
+
+#[test]
+fn killed() {
+    let _alone = alone();
+    let workshop = Workshop::new("killed", PROGRAM, "honest");
+    let mut service = Service::start(workshop.config());
+    service.run_until_forecast(PATIENCE);
+    let holdings = Holdings::now();
+    for n in 1..=repetitions() {
+        let pid = service.health().pid.expect("the worker runs");
+        signal(pid, Signal::KILL);
+        service.run_until("the death to be noticed", PATIENCE, |service| service.health().restarts == n);
+        let recovered = service.run_until_forecast(PATIENCE);
+        assert!(recovered < RECOVERY, "recovered after {recovered:?}");
+        assert_eq!(service.health().last_reason.as_deref(), Some("killed by SIGKILL"));
+    }
+    service.run_until("the last process to be reaped", PATIENCE, |_| Holdings::now() == holdings);
+}
+
+#[test]
+fn stopped_for_half_a_minute() {
+    let _alone = alone();
+    let workshop = Workshop::new("stopped", PROGRAM, "honest");
+    // The times of a real service.
+    let config = WorkerConfig { path: Some(workshop.worker()), models: Some(workshop.models()), ..Default::default() };
+    let mut service = Service::start(config);
+    service.run_until_forecast(PATIENCE);
+    let pid = service.health().pid.expect("the worker runs");
+    signal(pid, Signal::STOP);
+    let stopped = Instant::now();
+    service.run_until("the silence to be noticed", PATIENCE, |service| service.health().restarts == 1);
+    service.run_until_forecast(PATIENCE);
+    assert!(stopped.elapsed() < RECOVERY, "recovered after {:?}", stopped.elapsed());
+    assert_eq!(service.health().last_reason.as_deref(), Some("no sign of life"));
+    // A stopped process obeys SIGKILL: it does not come back when the half minute is over.
+    service.run_for(Duration::from_secs(if repetitions() >= 100 { 30 } else { 3 }));
+    assert!(is_dead(pid));
+    assert_eq!(service.health().restarts, 1);
+}
+
+#[test]
+fn hangs() {
+    is_replaced("hangs", "no sign of life", |_| {});
+}
+
+#[test]
+fn never_gets_ready() {
+    is_replaced("silent", "not ready in time", |config| config.start_timeout = Duration::from_millis(300));
+}
+
+#[test]
+fn exits_in_mid_frame() {
+    let health = is_replaced("exits-in-mid-frame", "a frame claims 2000 bytes, which is impossible", |_| {});
+    assert!(health.corrupt >= repetitions());
+}
+
+#[test]
+fn writes_garbage_all_over_the_ring() {
+    let health = is_replaced("garbage", "the peer's position in the ring is impossible", |_| {});
+    assert!(health.corrupt >= repetitions());
+}
+
+#[test]
+fn claims_a_huge_frame() {
+    let health = is_replaced("huge-length", "a frame claims 4294967280 bytes, which is impossible", |_| {});
+    assert!(health.corrupt >= repetitions());
+}
+
+#[test]
+fn speaks_another_version() {
+    is_replaced("another-version", "the other side speaks worker protocol 99", |_| {});
+}
+
+#[test]
+fn panics() {
+    let health = is_replaced("panics", "exited with code 101", |_| {});
+    assert!(health.restart_reasons.contains_key("exited with code 101"));
+}
+
+#[test]
+fn hits_its_memory_cap() {
+    is_replaced("leaks", "killed by SIGABRT (abort)", |config| config.memory_mib = 160);
+}
+
+#[test]
+fn floods_the_link() {
+    is_replaced("floods", "no sign of life", |_| {});
+}
+
+#[test]
+fn tries_what_the_sandbox_forbids() {
+    for fault in ["sealed-opens-a-file", "sealed-opens-a-socket", "sealed-runs-a-program", "sealed-starts-a-thread"] {
+        is_replaced(fault, "killed by SIGSYS (a system call that its sandbox forbids)", |_| {});
+    }
+}
+
+#[test]
+fn overruns_the_deadline() {
+    let _alone = alone();
+    let workshop = Workshop::new("late", PROGRAM, "honest");
+    workshop.set_mode("is-late");
+    let config = WorkerConfig {
+        deadline: Duration::from_millis(100),
+        heartbeat_timeout: Duration::from_secs(2),
+        ..workshop.config()
+    };
+    let mut service = Service::start(config);
+    service.run_until("late answers", PATIENCE, |service| service.health().late >= 3);
+    assert_eq!((service.forecasts, service.health().answered), (0, 0));
+    assert_eq!(service.health().success_rate, 0.0);
+    assert_eq!(service.health().restarts, 0, "slow is not dead");
+    assert_eq!(service.verdict().0, Tier::Filter);
+}
+
+#[test]
+fn answers_what_nobody_asked() {
+    let _alone = alone();
+    let workshop = Workshop::new("another-question", PROGRAM, "honest");
+    workshop.set_mode("answers-another-question");
+    let mut service = Service::start(WorkerConfig { deadline: Duration::from_millis(200), ..workshop.config() });
+    service.run_until("unanswered questions", PATIENCE, |service| service.health().late >= 2);
+    assert_eq!(service.forecasts, 0);
+    assert_eq!(service.pipeline.counts().forecasts_accepted, 0);
+}
+
+#[test]
+fn binary_missing_until_it_appears() {
+    let _alone = alone();
+    let workshop = Workshop::new("missing", PROGRAM, "honest");
+    std::fs::remove_file(workshop.worker()).expect("it was there");
+    let mut service = Service::start(workshop.config());
+    service.run_until("several tries", PATIENCE, |service| service.health().restarts >= 3);
+    let health = service.health();
+    assert!(!health.alive);
+    let reason = health.last_reason.expect("there is a reason");
+    assert!(reason.starts_with("worker binary not found: ") && reason.contains("worker.path"), "{reason}");
+    assert_eq!(service.verdict(), (Tier::Filter, Reason::WorkerDown));
+    let holdings = Holdings::now();
+    service.run_for(Duration::from_millis(500));
+    assert_eq!(Holdings::now(), holdings, "tries leave nothing behind");
+    std::os::unix::fs::symlink(PROGRAM, workshop.worker()).expect("the folder can be written to");
+    assert!(service.run_until_forecast(PATIENCE) < RECOVERY);
+}
+
+#[test]
+fn a_core_that_does_not_exist() {
+    let _alone = alone();
+    let workshop = Workshop::new("core", PROGRAM, "honest");
+    let mut service = Service::start(WorkerConfig { cpu_affinity: Affinity::Cores(vec![1000]), ..workshop.config() });
+    service.run_until_forecast(PATIENCE);
+    let health = service.health();
+    assert!(health.warnings.iter().any(|warning| warning.contains("[1000] not available")), "{health:?}");
+    assert!(!health.cpu_affinity.is_empty());
+}
+
+#[test]
+fn pinned_and_sealed_as_configured() {
+    let _alone = alone();
+    let workshop = Workshop::new("pinned", PROGRAM, "honest");
+    let core = chronotick_host::os::affinity::current().last().copied().expect("this thread runs somewhere");
+    let mut service = Service::start(WorkerConfig {
+        cpu_affinity: Affinity::Cores(vec![core]),
+        nice: 7,
+        idle: true,
+        ..workshop.config()
+    });
+    service.run_until_forecast(PATIENCE);
+    let health = service.health();
+    assert_eq!((health.cpu_affinity.as_slice(), health.warnings.as_slice()), (&[core][..], &[][..]));
+    let pid = health.pid.expect("the worker runs");
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the worker runs");
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    assert_eq!(field("Cpus_allowed_list:"), Some(core.to_string().as_str()));
+    assert_eq!(field("NoNewPrivs:"), Some("1"));
+    // Whether the report is true: the kernel's own word on the filter.
+    assert_eq!(field("Seccomp:"), Some(if health.sandbox.seccomp == Grant::Full { "2" } else { "0" }));
+    assert_eq!(field("Threads:"), Some("1"));
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the worker runs");
+    let fields: Vec<&str> = stat.rsplit_once(") ").expect("a stat line").1.split(' ').collect();
+    assert_eq!((fields[16], fields[38]), ("7", "5"), "nice, and the policy SCHED_IDLE");
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("same user").count();
+    assert_eq!(descriptors, 5, "three standard ones and two eventfds; the region is mapped");
+}
+
+/// With broken models of `kind` the worker lives, says which file and why, and no forecast enters.
+fn is_not_usable(kind: &str, spoil: impl Fn(&Path), part: &str) {
+    let _alone = alone();
+    let workshop = Workshop::new("models", PROGRAM, kind);
+    spoil(&workshop.models());
+    let mut service = Service::start(workshop.config());
+    service.run_until("questions to be refused", PATIENCE, |service| service.health().refused >= 2);
+    let health = service.health();
+    assert!(health.alive && health.restarts == 0, "{health:?}");
+    let near = &health.models[0];
+    assert!(
+        matches!(near, ModelState::Failed(line)
+            if line.contains("chronotick-near.onnx: ") && line.contains(part) && !line.contains('\n')),
+        "{near:?}"
+    );
+    assert!(health.last_refusal.is_some_and(|line| line.contains(".onnx: ")), "a question is told why");
+    assert_eq!(service.pipeline.counts().forecasts_accepted, 0);
+    assert_eq!(service.verdict().0, Tier::Filter);
+    // A restored file is taken up by the next worker.
+    workshop.set_models("honest");
+    let _ = std::fs::remove_file(workshop.models().join("SHA256SUMS"));
+    signal(health.pid.expect("the worker runs"), Signal::KILL);
+    service.run_until("the death to be noticed", PATIENCE, |service| service.health().restarts == 1);
+    assert!(service.run_until_forecast(PATIENCE) < RECOVERY);
+}
+
+fn rewrite(file: &Path, change: impl Fn(&mut Vec<u8>)) {
+    let mut bytes = std::fs::read(file).expect("the model is there");
+    change(&mut bytes);
+    std::fs::write(file, bytes).expect("the folder can be written to");
+}
+
+#[test]
+fn model_missing() {
+    let spoil = |models: &Path| {
+        for name in ["chronotick-near.onnx", "chronotick-far.onnx"] {
+            std::fs::remove_file(models.join(name)).expect("it was there");
+        }
+    };
+    is_not_usable("honest", spoil, "cannot be opened: No such file");
+}
+
+#[test]
+fn model_truncated() {
+    let spoil = |models: &Path| {
+        rewrite(&models.join("chronotick-near.onnx"), |bytes| bytes.truncate(bytes.len() / 2));
+        rewrite(&models.join("chronotick-far.onnx"), Vec::clear);
+    };
+    is_not_usable("honest", spoil, "not a usable ONNX file");
+}
+
+#[test]
+fn model_bit_flipped_beside_its_checksums() {
+    let spoil = |models: &Path| {
+        let sums = std::process::Command::new("sha256sum")
+            .args(["chronotick-near.onnx", "chronotick-far.onnx"])
+            .current_dir(models)
+            .output()
+            .expect("sha256sum is part of coreutils");
+        std::fs::write(models.join("SHA256SUMS"), sums.stdout).expect("the folder can be written to");
+        for name in ["chronotick-near.onnx", "chronotick-far.onnx"] {
+            rewrite(&models.join(name), |bytes| {
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 0x10;
+            });
+        }
+    };
+    is_not_usable("honest", spoil, "damaged");
+}
+
+/// Without checksums a flipped bit may be noticed by the parser or change what the model says. Whatever it does, the laws
+/// hold and the worker does not get into a loop of crashes.
+#[test]
+fn model_bit_flipped_unnoticed() {
+    let _alone = alone();
+    let workshop = Workshop::new("flipped", PROGRAM, "honest");
+    for n in 0..8 * repetitions() {
+        workshop.set_models("honest");
+        rewrite(&workshop.models().join("chronotick-near.onnx"), |bytes| {
+            // Odd steps visit every part of the file; the bits differ from round to round.
+            let at = usize::try_from(n * 7919).unwrap_or(0) % bytes.len();
+            bytes[at] ^= 1 << (n % 8);
+        });
+        let mut service = Service::start(workshop.config());
+        service.run_until("an outcome", PATIENCE, |service| {
+            let health = service.health();
+            health.answered + health.refused > 0
+        });
+        assert_eq!(service.health().restarts, 0, "byte of round {n}: {:?}", service.health());
+    }
+}
+
+#[test]
+fn model_of_the_wrong_shape() {
+    is_not_usable("wrong-output", |_| {}, "its output has shape [1, 64, 5], not [1, 64, 9]");
+    is_not_usable("wrong-input", |_| {}, "its input context has shape [1, 2, 128], not [1, 2, 256]");
+}
+
+/// A model whose answers the pipeline must refuse.
+fn is_muted(kind: &str) {
+    let _alone = alone();
+    let workshop = Workshop::new(kind, PROGRAM, kind);
+    let mut service = Service::start(workshop.config());
+    service.run_until("several answers", PATIENCE, |service| service.forecasts >= 3);
+    let counts = service.pipeline.counts();
+    assert_eq!((counts.forecasts_accepted, counts.forecasts_muted), (0, service.forecasts), "{counts:?}");
+    assert_eq!(service.verdict().0, Tier::Filter);
+    assert_ne!(service.verdict().1, Reason::WorkerDown, "the worker is not to blame");
+}
+
+#[test]
+fn model_returns_nan() {
+    is_muted("nan");
+}
+
+#[test]
+fn model_returns_swapped_quantiles() {
+    is_muted("swapped");
+}
+
+#[test]
+fn model_returns_the_impossible() {
+    is_muted("wild");
+}
+
+/// A constant is well formed: it is for the pipeline's scores to find out that it is worth nothing. The laws hold meanwhile.
+#[test]
+fn model_returns_a_constant() {
+    let _alone = alone();
+    let workshop = Workshop::new("constant", PROGRAM, "constant");
+    let mut service = Service::start(workshop.config());
+    service.run_until("several answers", PATIENCE, |service| service.forecasts >= 10);
+    service.run_for(Duration::from_secs(1));
+    assert_eq!(service.health().restarts, 0);
+}
+
+/// The service itself is killed: its worker does not survive it.
+#[test]
+fn parent_killed() {
+    let _alone = alone();
+    for n in 0..repetitions() {
+        let workshop = Workshop::new(&format!("parent-{n}"), PROGRAM, "honest");
+        let honest = workshop.folder().join("honest");
+        std::fs::create_dir_all(&honest).expect("the folder can be written to");
+        std::os::unix::fs::symlink(PROGRAM, honest.join("worker")).expect("the folder can be written to");
+        std::fs::write(honest.join("mode"), "honest").expect("the folder can be written to");
+        workshop.set_mode("service");
+        let mut parent = std::process::Command::new(workshop.worker()).spawn().expect("the service starts");
+        let limit = Instant::now() + PATIENCE;
+        let worker: u32 = loop {
+            if let Some(pid) = std::fs::read_to_string(workshop.folder().join("pid")).ok().and_then(|p| p.parse().ok())
+            {
+                break pid;
+            }
+            assert!(Instant::now() < limit, "the service has no worker");
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        assert!(!is_dead(worker));
+        parent.kill().expect("it runs");
+        parent.wait().expect("it ends");
+        let died = Instant::now();
+        while !is_dead(worker) {
+            assert!(died.elapsed() < Duration::from_secs(1), "the worker outlives its service");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+#[test]
+fn stops_within_a_second_and_leaves_nothing() {
+    let _alone = alone();
+    let before = Holdings::now();
+    for mode in ["honest", "hangs"] {
+        let workshop = Workshop::new("stop", PROGRAM, "honest");
+        workshop.set_mode(mode);
+        let mut service = Service::start(WorkerConfig { heartbeat_timeout: PATIENCE, ..workshop.config() });
+        service
+            .run_until("a question", PATIENCE, |service| service.supervisor.alive() && service.health().submitted > 0);
+        let pid = service.health().pid.expect("the worker runs");
+        let started = Instant::now();
+        service.supervisor.stop();
+        assert!(started.elapsed() < Duration::from_secs(1), "{mode}: took {:?}", started.elapsed());
+        assert!(is_dead(pid));
+        service.step();
+        assert!(!service.supervisor.alive());
+    }
+    let after = Holdings::now();
+    assert_eq!((after.children, after.regions), (before.children, before.regions));
+}
+
+#[test]
+fn off_means_off() {
+    let _alone = alone();
+    let workshop = Workshop::new("off", PROGRAM, "honest");
+    let mut service = Service::start(WorkerConfig { mode: Mode::Off, ..workshop.config() });
+    service.run_for(Duration::from_millis(300));
+    assert_eq!((service.health().pid, service.health().restarts), (None, 0));
+    assert_eq!(service.verdict(), (Tier::Filter, Reason::WorkerDown));
+    assert_eq!(service.refusal, Some(Backlog::Off));
+}
+
+#[test]
+fn a_thread_answers_like_a_process() {
+    let _alone = alone();
+    let workshop = Workshop::new("thread", PROGRAM, "honest");
+    let before = Holdings::now();
+    let mut service = Service::start(WorkerConfig { mode: Mode::Thread, ..workshop.config() });
+    service.run_until_forecast(PATIENCE);
+    let health = service.health();
+    assert_eq!((health.pid, health.restarts), (None, 0));
+    assert_eq!(health.sandbox.seccomp, Grant::None, "a thread shares the service's rights, and says so");
+    assert!(health.models.iter().all(|model| matches!(model, ModelState::Loaded { .. })), "{health:?}");
+    drop(service);
+    let limit = Instant::now() + Duration::from_secs(1);
+    while Holdings::now().threads > before.threads {
+        assert!(Instant::now() < limit, "the thread ends with its service");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
