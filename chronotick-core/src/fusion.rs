@@ -3,18 +3,18 @@
 //! **Model.** For each of a few horizons the forecasts of all experts are frozen, and scored against what was measured when
 //! that horizon has passed: nothing that was learned in between can flatter them. The errors at one horizon are taken as
 //! Gaussian with an unknown scale per expert, which makes an expert's evidence `-(n/2) ln L` for a mean squared error `L` over
-//! `n` independent forecasts; overlapping horizons count less. Half the evidence of the next shorter horizon is added: what is
-//! good at 256 s is probably not bad at 1,024 s, and speaks sooner.
+//! `n` independent forecasts; overlapping horizons count less. The next shorter horizon's evidence is added while there is
+//! little of one's own: what is good at 256 s is probably not bad at 1,024 s, and speaks sooner. The errors are measured against
+//! raw exchanges, weighted by their precision: against the estimate itself, an expert that lags with it would look good.
 //!
-//! **Combination.** A weighted mean over the middle of the weighted distribution (20 to 80 %): robust against the one expert
+//! **Combination.** A weighted mean over the middle of the weighted distribution (30 to 70 %): robust against the one expert
 //! that is suddenly far out.
 //!
-//! **Calibration.** The fused forecast is frozen too. The ratio of its error to its claimed deviation is the score of split
-//! conformal prediction (Vovk 2005; Gibbs and Candes 2021 for drifting distributions): its 95 % quantile over recent scores
-//! scales the claim.
+//! **Calibration.** The fused forecast is frozen too, and its errors calibrate its claims: [`crate::calibration`].
 //!
 //! **Weaknesses.** A horizon that has not passed even once has no evidence of its own, only its shorter neighbours'.
 
+use crate::calibration::Calibration;
 use crate::estimator::{Line, Prediction};
 use crate::units::{Local, Timestamp};
 
@@ -24,22 +24,38 @@ pub const HORIZONS: [f64; 7] = [0.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 14400.0]
 pub const NODES: usize = HORIZONS.len();
 
 /// The most that evidence may count, in independent forecasts.
-const MAX_EVIDENCE: f64 = 100.0;
+const MAX_EVIDENCE: f64 = 200.0;
 /// How strongly overlapping forecasts are discounted.
 const OVERLAP: f64 = 0.5;
-/// Share of the next shorter horizon's log weight that is added.
-const NEIGHBOUR: f64 = 0.5;
-/// Squared errors are capped at this multiple of the typical one.
+/// Share of the next shorter horizon's log weight that is added; all of it while there is no evidence of one's own.
+const NEIGHBOUR: f64 = 0.8;
+/// Evidence at which that share has fallen half way.
+const OWN: f64 = 8.0;
+/// The neighbour's word is limited to this, divided by one's own evidence.
+const NEIGHBOUR_LIMIT: f64 = 10.0;
+/// Squared errors are capped at this multiple of the usual one.
 const CAP: f64 = 9.0;
 /// Log weights below this do not take part.
 const NEGLIGIBLE: f32 = -6.0;
-/// Scores kept per horizon.
-const SCORES: usize = 96;
+/// The weighted distribution is trimmed to its middle, from this share to the rest.
+const TRIM: f32 = 0.3;
+/// Seconds over which skill forgets, and at least so many horizons.
+const MEMORY: (f64, f64) = (14400.0, 20.0);
+/// Seconds over which calibration forgets, and at least so many horizons.
+const CALIBRATION_MEMORY: (f64, f64) = (86400.0, 10.0);
+/// From this horizon on the filtered estimate is the better witness of the fused forecast's error, s.
+const LATE: f64 = 1000.0;
+/// From this horizon on all exchanges tell alike, whatever their noise, s.
+const FAR: f64 = 4000.0;
+/// Share of the usual squared error that is added to the noise there.
+const FAR_FLOOR: f64 = 0.1;
 
 /// The experts' weights and forecasts under test at every horizon: `E` experts, `P` frozen forecasts per horizon.
 #[derive(Clone, Debug)]
 pub struct Fusion<const E: usize, const P: usize> {
     nodes: [Node<E, P>; NODES],
+    /// Log weights before anything is known.
+    prior: [f32; E],
     scale: f64,
 }
 
@@ -48,12 +64,18 @@ struct Node<const E: usize, const P: usize> {
     horizon: f64,
     frozen: heapless::Deque<Frozen<E>, P>,
     skill: [Skill; E],
+    /// What the median expert's squared error usually is, s^2.
+    level: f64,
     /// Discounted number of scored forecasts, and the interval between them.
     scored: f64,
     spacing: f64,
     last_scored: Option<Timestamp<Local>>,
+    /// Log weights, zero for the best.
     log_weight: [f32; E],
-    scores: heapless::Deque<Score, SCORES>,
+    /// The part of them that this horizon's own forecasts tell, and for how many forecasts they count.
+    own: [f32; E],
+    evidence: f64,
+    calibration: Calibration,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -73,12 +95,6 @@ struct Frozen<const E: usize> {
     deviation: f32,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Score {
-    at: Timestamp<Local>,
-    ratio: f32,
-}
-
 /// The fused forecast at one horizon.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Fused {
@@ -93,19 +109,23 @@ pub struct Fused {
 }
 
 impl<const E: usize, const P: usize> Fusion<E, P> {
-    /// Nothing known: every expert alike. `scale` stretches all horizons.
-    pub fn new(scale: f64) -> Self {
+    /// Nothing is known but `prior`, the experts' log weights. `scale` stretches all horizons.
+    pub fn new(prior: [f32; E], scale: f64) -> Self {
         Self {
             nodes: core::array::from_fn(|i| Node {
                 horizon: HORIZONS[i] * scale,
                 frozen: heapless::Deque::new(),
                 skill: [Skill::default(); E],
+                level: f64::INFINITY,
                 scored: 0.0,
                 spacing: 16.0,
                 last_scored: None,
-                log_weight: [0.0; E],
-                scores: heapless::Deque::new(),
+                log_weight: prior,
+                own: [0.0; E],
+                evidence: 0.0,
+                calibration: Calibration::new(),
             }),
+            prior,
             scale,
         }
     }
@@ -130,7 +150,7 @@ impl<const E: usize, const P: usize> Fusion<E, P> {
     /// entered the filters, `filtered` the estimate after, both in s relative to the bank's reference.
     pub fn score(&mut self, at: Timestamp<Local>, raw: (f64, f64), filtered: (f64, f64)) {
         let scale = self.scale;
-        let mut shorter = [0.0f32; E];
+        let mut shorter = self.prior;
         for node in &mut self.nodes {
             node.score(at, raw, filtered, scale);
             node.weigh(&shorter);
@@ -198,7 +218,7 @@ impl<const E: usize, const P: usize> Node<E, P> {
     fn wants(&self, at: Timestamp<Local>) -> bool {
         match self.frozen.back() {
             None => true,
-            Some(last) => at.since(last.at).as_secs_f64() >= self.horizon / (P as f64 - 2.0),
+            Some(last) => at.since(last.at).as_secs_f64() >= self.horizon / (P as f64 / 2.0),
         }
     }
 
@@ -218,6 +238,7 @@ impl<const E: usize, const P: usize> Node<E, P> {
     }
 
     fn score(&mut self, at: Timestamp<Local>, raw: (f64, f64), filtered: (f64, f64), scale: f64) {
+        let mut scored = false;
         while let Some(frozen) = self.frozen.front() {
             let age = at.since(frozen.at).as_secs_f64();
             if age < self.horizon || age <= 0.0 {
@@ -229,6 +250,10 @@ impl<const E: usize, const P: usize> Node<E, P> {
                 continue;
             }
             self.score_one(at, &frozen, age, raw, filtered, scale);
+            scored = true;
+        }
+        if scored {
+            self.judge();
         }
     }
 
@@ -242,9 +267,9 @@ impl<const E: usize, const P: usize> Node<E, P> {
         scale: f64,
     ) {
         let extra = age - self.horizon;
-        // Long after the freeze the filtered estimate is a far better witness than one noisy exchange, and by then it owes
-        // nothing to the frozen forecast.
-        let (target, noise) = if self.horizon >= 200.0 * scale && filtered.1 < raw.1 { filtered } else { raw };
+        let (target, noise) = raw;
+        // Long after the freeze the filtered estimate is the better witness of how wrong the forecast was.
+        let late = self.horizon >= LATE * scale && filtered.1 < noise;
         let base = frozen.line.x + frozen.line.r * age - target;
         let mut square = [f32::NAN; E];
         let mut known: heapless::Vec<f32, E> = heapless::Vec::new();
@@ -257,15 +282,24 @@ impl<const E: usize, const P: usize> Node<E, P> {
         }
         known.sort_unstable_by(f32::total_cmp);
         let Some(&median) = known.get(known.len() / 2) else { return };
-        let typical = f64::from(median) + noise;
+        // An exchange that contradicts all experts alike tells nothing about them.
+        let median = f64::from(median);
+        let usual = self.level.min(median);
+        let typical = usual + noise;
+        if self.level.is_finite() {
+            self.level += (median.min(4.0 * self.level) - self.level) / 16.0;
+        } else {
+            self.level = median;
+        }
         let elapsed = self.last_scored.map_or(0.0, |last| at.since(last).as_secs_f64());
         self.last_scored = Some(at);
-        let keep = libm::exp(-elapsed / (14400.0 * scale).max(20.0 * self.horizon));
+        let keep = libm::exp(-elapsed / (MEMORY.0 * scale).max(MEMORY.1 * self.horizon));
         self.scored = self.scored * keep + 1.0;
         if elapsed > 0.0 {
             self.spacing += (elapsed - self.spacing) / self.scored.min(50.0);
         }
-        let importance = 1.0 / noise.max(1e-18);
+        let floor = if self.horizon >= FAR * scale { FAR_FLOOR * usual } else { 0.0 };
+        let importance = 1.0 / (noise + floor).max(1e-18);
         for i in 0..E {
             let skill = &mut self.skill[i];
             skill.weight *= keep;
@@ -277,33 +311,40 @@ impl<const E: usize, const P: usize> Node<E, P> {
             }
         }
         let error = base + f64::from(frozen.fused) + f64::from(frozen.fused_slope) * extra;
-        let ratio =
-            error.abs() / libm::sqrt(f64::from(frozen.deviation) * f64::from(frozen.deviation) + noise).max(1e-12);
-        if self.scores.is_full() {
-            self.scores.pop_front();
-        }
-        let _ = self.scores.push_back(Score { at, ratio: ratio as f32 });
+        let error = if late { error + target - filtered.0 } else { error };
+        let noise = if late { filtered.1 } else { noise };
+        let memory = (CALIBRATION_MEMORY.0 * scale).max(CALIBRATION_MEMORY.1 * self.horizon);
+        let overlap = 1.0 + OVERLAP * self.horizon / self.spacing.max(1e-3);
+        let deviation = f64::from(frozen.deviation);
+        self.calibration.learn(error, deviation * deviation, noise, libm::exp(-elapsed / memory), overlap);
     }
 
-    fn weigh(&mut self, shorter: &[f32; E]) {
+    /// What this horizon's own forecasts say of the experts.
+    fn judge(&mut self) {
         let best = self.skill.iter().filter(|s| s.weight > 0.0).map(|s| s.loss).fold(f64::INFINITY, f64::min);
         if !best.is_finite() {
-            self.log_weight = *shorter;
             return;
         }
         let best = best.max(1e-30);
         let most = self.skill.iter().map(|s| s.weight).fold(1e-30, f64::max);
         let mediocre = self.mediocre(best);
         let overlap = 1.0 + OVERLAP * self.horizon / self.spacing.max(1e-3);
-        let evidence = (self.scored / overlap).min(MAX_EVIDENCE);
-        let neighbour = (NEIGHBOUR + (1.0 - NEIGHBOUR) / (1.0 + evidence / 8.0)) as f32;
-        let mut highest = f32::NEG_INFINITY;
+        self.evidence = (self.scored / overlap).min(MAX_EVIDENCE);
         for i in 0..E {
             // An expert that has been scored less than the others is taken to be mediocre where it was not.
             let known = (self.skill[i].weight / most).min(1.0);
             let loss = known * self.skill[i].loss + (1.0 - known) * mediocre;
-            let own = -0.5 * evidence * libm::log(loss.max(1e-30) / best);
-            self.log_weight[i] = own as f32 + neighbour * shorter[i];
+            self.own[i] = -0.5 * self.evidence as f32 * libm::logf((loss.max(1e-30) / best) as f32);
+        }
+    }
+
+    /// The log weights, with what the next shorter horizon says.
+    fn weigh(&mut self, shorter: &[f32; E]) {
+        let share = (NEIGHBOUR + (1.0 - NEIGHBOUR) / (1.0 + self.evidence / OWN)) as f32;
+        let limit = -(NEIGHBOUR_LIMIT / (self.evidence + 0.3)) as f32;
+        let mut highest = f32::NEG_INFINITY;
+        for i in 0..E {
+            self.log_weight[i] = self.own[i] + (share * shorter[i]).max(limit);
             highest = highest.max(self.log_weight[i]);
         }
         for weight in &mut self.log_weight {
@@ -335,7 +376,7 @@ impl<const E: usize, const P: usize> Node<E, P> {
             }
         }
         order.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-        let (low, high) = (0.2 * total, 0.8 * total);
+        let (low, high) = (TRIM * total, (1.0 - TRIM) * total);
         let (mut passed, mut mass, mut sum, mut slope, mut variance) = (0.0, 0.0, 0.0, 0.0, 0.0);
         for &(value, weight, i) in &order {
             let inside = f64::from(((passed + weight).min(high) - passed.max(low)).max(0.0));
@@ -349,23 +390,6 @@ impl<const E: usize, const P: usize> Node<E, P> {
         let spread: f64 =
             order.iter().map(|&(v, w, _)| f64::from(w / total) * (v - displacement) * (v - displacement)).sum();
         let deviation = libm::sqrt(variance / mass + spread);
-        Fused { displacement, slope: slope / mass, deviation, half_width: self.calibration() * deviation }
-    }
-
-    /// The 95 % quantile of recent scores, widened while there are few.
-    fn calibration(&self) -> f64 {
-        let mut sorted: heapless::Vec<f32, { SCORES + 8 }> = heapless::Vec::new();
-        for score in &self.scores {
-            let _ = sorted.push(score.ratio);
-        }
-        for pseudo in [0.3, 0.7, 1.1, 1.96, 3.0] {
-            let _ = sorted.push(pseudo);
-        }
-        sorted.sort_unstable_by(f32::total_cmp);
-        let n = sorted.len() as f64;
-        let level = 0.95 + 0.1 / (n + 5.0);
-        #[allow(clippy::cast_sign_loss, reason = "positive")]
-        let index = (libm::ceil(level * n) as usize).min(sorted.len()) - 1;
-        f64::from(sorted[index])
+        Fused { displacement, slope: slope / mass, deviation, half_width: self.calibration.factor() * deviation }
     }
 }

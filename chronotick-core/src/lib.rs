@@ -32,6 +32,8 @@ pub mod forecast;
 
 pub mod fusion;
 
+pub mod calibration;
+
 pub mod hard_bound;
 
 pub mod interval;

@@ -9,9 +9,11 @@
 //! target(now)                     the same, as the line to publish
 //! ```
 
+use core::cell::OnceCell;
+
 use serde::{Deserialize, Serialize};
 
-use crate::estimator::{Bank, EXTRA, Line, PER_TEMPERATURE, Prediction};
+use crate::estimator::{self, Bank, EXTRA, Line, PER_TEMPERATURE, Prediction};
 use crate::fallback::{self, ClockSource, Estimate, Reason, Tier};
 use crate::forecast::{Active, Asked, Forecast, ForecastError, ForecastRequest, Model};
 use crate::fusion::{Fused, Fusion, NODES};
@@ -35,6 +37,8 @@ const CADENCE: [u64; 2] = [4, 16];
 const DEADLINE: i64 = 4;
 /// A model's forecast carries weight when its log weight is within this of the best expert's at any horizon.
 const CARRIES: f32 = -3.0;
+/// Samples before forecasts are frozen: those of a clock that knows no rate yet say nothing about the experts.
+const PROVEN: u64 = 6;
 /// How often the published line is renewed while nothing arrives.
 const RENEWAL: Span = Span::from_secs(1);
 
@@ -106,8 +110,6 @@ pub struct Pipeline<
     hard: HardBound,
     track: Option<Track<F, T>>,
     fusion: Fusion<E, P>,
-    /// Forecasts of the classical experts and the models, reused for every horizon.
-    predictions: [Prediction; E],
     window: Window<N, M>,
     asked: [Option<Asked>; 2],
     asked_at: [u64; 2],
@@ -123,7 +125,8 @@ pub struct Pipeline<
 struct Track<const F: usize, const T: usize> {
     bank: Bank<F, T>,
     line: Line,
-    curve: [Fused; NODES],
+    /// The fused extrapolation, made when it is first asked for.
+    curve: OnceCell<[Fused; NODES]>,
     last: Sample,
     /// Mean interval between samples, s.
     spacing: f64,
@@ -153,8 +156,7 @@ impl<
             filters: core::array::from_fn(|_| SampleFilter::new()),
             hard: HardBound::new(config.max_rate, config.max_drift, config.counter_resolution),
             track: None,
-            fusion: Fusion::new(scale),
-            predictions: [Prediction::NONE; E],
+            fusion: Fusion::new(estimator::prior::<F, E>(scale), scale),
             window: Window::new(config.forecast_step),
             asked: [None; 2],
             asked_at: [0; 2],
@@ -403,7 +405,7 @@ impl<
         let track = Track {
             line: bank.line(),
             bank,
-            curve: [Fused::default(); NODES],
+            curve: OnceCell::new(),
             last: *sample,
             spacing: 0.0,
             samples: 0,
@@ -424,30 +426,40 @@ impl<
         track.samples += 1;
         track.spacing += (dt - track.spacing) / (track.samples.min(16) as f64);
         track.last = *sample;
-        let mut widest = 0.0f64;
+        track.curve = OnceCell::new();
         for node in 0..NODES {
-            for i in 0..E {
-                self.predictions[i] = self.predict(&track.bank, i, self.fusion.horizon(node));
+            if track.samples >= PROVEN && self.fusion.wants(node, at) {
+                let predictions = self.predict_all(&track.bank, self.fusion.horizon(node));
+                let fused = self.fusion.fuse(node, &predictions);
+                self.fusion.freeze(node, at, track.line, &predictions, &fused);
             }
-            let mut fused = self.fusion.fuse(node, &self.predictions);
-            if self.fusion.wants(node, at) {
-                self.fusion.freeze(node, at, track.line, &self.predictions, &fused);
-            }
-            // Nobody knows the further future better than the nearer one.
-            widest = widest.max(fused.half_width);
-            fused.half_width = widest;
-            track.curve[node] = fused;
         }
         self.window.extend(at, Rate::new(track.line.r), sample.temperature.map(|t| t.value()));
         self.track = Some(track);
     }
 
     /// The fused estimate of the present.
-    fn present(&mut self, bank: &Bank<F, T>) -> Fused {
-        for i in 0..E {
-            self.predictions[i] = bank.predict(i, 0.0);
-        }
-        self.fusion.fuse(0, &self.predictions)
+    fn present(&self, bank: &Bank<F, T>) -> Fused {
+        self.fusion.fuse(0, &self.predict_all(bank, 0.0))
+    }
+
+    /// The fused extrapolation at every horizon.
+    fn curve<'a>(&self, track: &'a Track<F, T>) -> &'a [Fused; NODES] {
+        track.curve.get_or_init(|| {
+            let mut widest = 0.0f64;
+            core::array::from_fn(|node| {
+                let predictions = self.predict_all(&track.bank, self.fusion.horizon(node));
+                let mut fused = self.fusion.fuse(node, &predictions);
+                // Nobody knows the further future better than the nearer one.
+                widest = widest.max(fused.half_width);
+                fused.half_width = widest;
+                fused
+            })
+        })
+    }
+
+    fn predict_all(&self, bank: &Bank<F, T>, h: f64) -> [Prediction; E] {
+        core::array::from_fn(|i| self.predict(bank, i, h))
     }
 
     /// What expert `index`, a model among them, says about `h` seconds after the last sample.
@@ -496,7 +508,8 @@ impl<
         let Some(track) = &self.track else { return Rate::ZERO };
         let h = at.since(track.bank.at()).as_secs_f64();
         let (node, _) = self.bracket(h);
-        let (c0, c1) = (&track.curve[node], &track.curve[node + 1]);
+        let curve = self.curve(track);
+        let (c0, c1) = (&curve[node], &curve[node + 1]);
         let width = self.fusion.horizon(node + 1) - self.fusion.horizon(node);
         Rate::new(track.line.r + (c1.displacement - c0.displacement) / width)
     }
@@ -512,7 +525,8 @@ impl<
     fn extrapolate(&self, track: &Track<F, T>, at: Timestamp<Local>, tier: Tier, reason: Reason) -> Estimate {
         let h = at.since(track.bank.at()).as_secs_f64();
         let (node, share) = self.bracket(h);
-        let (c0, c1) = (&track.curve[node], &track.curve[node + 1]);
+        let curve = self.curve(track);
+        let (c0, c1) = (&curve[node], &curve[node + 1]);
         let between = |a: f64, b: f64| a + share * (b - a);
         let ahead = track.line.x + track.line.r * h + between(c0.displacement, c1.displacement);
         let offset = track.bank.reference().saturating_add(Span::from_secs_f64(ahead));

@@ -21,11 +21,15 @@ const CLASSES: usize = 7;
 /// Samples over which a class forgets.
 const CLASS_MEMORY: f64 = 150.0;
 /// Samples that the prior variance counts for in a class.
-const PRIOR_WEIGHT: f64 = 8.0;
+const PRIOR_WEIGHT: f64 = 20.0;
 /// Weight of a class's squared mean innovation beyond what chance explains.
 const BIAS_PENALTY: f64 = 200.0;
 /// Samples of least delay that say what is unbiased.
 const ANCHOR: f64 = 12.0;
+/// Deviation that remains at minimum delay, as a share of the typical excess.
+const FLOOR: f64 = 0.08;
+/// Excess, in multiples of the low tail's, from which the variance grows faster than its square.
+const TAIL: f64 = 5.0;
 /// Samples until the minimum delay is trusted.
 const YOUNG: f64 = 64.0;
 
@@ -86,9 +90,9 @@ impl<const D: usize> SampleFilter<D> {
         let low_tail = (f64::from(self.quantile(0.05)) - minimum).max(0.0);
         let typical = (f64::from(self.quantile(0.5)) - minimum).max(1e-9);
 
-        let ratio = excess / (3.0 * low_tail.max(0.02 * typical)).max(1e-12);
+        let ratio = excess / (TAIL * low_tail.max(0.02 * typical)).max(1e-12);
         let ratio2 = ratio * ratio;
-        let floor = 0.08 * typical;
+        let floor = FLOOR * typical;
         let uniform = excess * excess / 12.0;
         let spread = 0.3 * typical.max(0.05 * f64::from(delay));
         let young = (YOUNG / self.seen - 1.0).max(0.0) * spread * spread;

@@ -32,6 +32,9 @@ const TEMPERATURE_AVERAGES: [f64; 2] = [4800.0, 14400.0];
 const DAY_BINS: usize = 48;
 const DAY: f64 = 86400.0;
 
+/// Horizons below this are left to the filters, s.
+const SOON: f64 = 200.0;
+
 /// Experts beyond the filters: reversion, daily pattern, and one for each model.
 pub const EXTRA: usize = REVERSIONS.len() + 1 + 2;
 /// Experts per temperature filter: held, and one per temperature average.
@@ -229,7 +232,7 @@ impl<const F: usize, const T: usize> Bank<F, T> {
         let line = self.line();
         if index < F {
             let f = &self.plain[index];
-            return relative(line, f.x + shrunk(f) * h, f.r, f.var_at(h), h);
+            return relative(line, f.x + f.r * h, f.r, f.var_at(h), h);
         }
         let index = index - F;
         if index < T * PER_TEMPERATURE {
@@ -246,6 +249,10 @@ impl<const F: usize, const T: usize> Bank<F, T> {
                 }
             };
             return relative(line, f.x + f.r * h + f.k * area, f.rate(then), f.var_at(h), h);
+        }
+        // What follows are variations on the leading filter that do not differ from it soon.
+        if h < SOON * self.scale {
+            return Prediction::NONE;
         }
         let index = index - T * PER_TEMPERATURE;
         let f = &self.plain[self.lead];
@@ -307,18 +314,25 @@ impl Day {
     }
 }
 
-/// A rate that is not significant against its own uncertainty is shrunk towards none (James and Stein 1961): a clock that is
-/// already disciplined has no rate to extrapolate.
-fn shrunk(f: &Kalman) -> f64 {
-    let r2 = f.r * f.r;
-    if r2 > 0.0 { f.r * (1.0 - 4.0 * f.var_r() / r2).max(0.0) } else { 0.0 }
-}
-
 fn relative(line: Line, x: f64, slope: f64, variance: f64, h: f64) -> Prediction {
     Prediction { displacement: x - line.x - line.r * h, slope: slope - line.r, variance }
 }
 
-/// The assumed random-walk powers, from 1e-24 to 1e-11 (s/s)^2/s spread over the bank; shorter time scales wander more.
+/// The log weights of the experts before any of them has been scored: real crystals wander by some 1e-17.5 (s/s)^2/s, give
+/// or take a few decades (Allan deviations of 1e-10 to 1e-8 at an hour).
+pub fn prior<const F: usize, const E: usize>(scale: f64) -> [f32; E] {
+    const PER_DECADE: f64 = 0.3;
+    const USUAL: f64 = -17.5;
+    #[allow(clippy::cast_possible_truncation, reason = "a log weight")]
+    core::array::from_fn(|i| {
+        if i >= F {
+            return 0.0;
+        }
+        (-PER_DECADE * (libm::log10(wander_power(i, F, scale) * scale) - USUAL).abs()) as f32
+    })
+}
+
+/// The assumed random-walk powers, from 1e-24 to 1e-15 (s/s)^2/s spread over the bank; shorter time scales wander more.
 fn wander_power(index: usize, filters: usize, scale: f64) -> f64 {
     let decades = 9.0;
     let step = if filters > 1 { decades / (filters - 1) as f64 } else { 0.0 };

@@ -1,0 +1,126 @@
+//! The 95 % interval: how the claimed deviations of the fused forecast compare with its errors.
+//!
+//! **Model.** The error that is seen is that of the forecast plus the noise `r` of the measurement that reveals it, so the factor
+//! `k^2` on the claimed variance `v` is the weighted mean of `(error^2 - r) / v`, each weighted by `(v / (v + r))^2`, the inverse
+//! of its own variance: an exchange far noisier than the claim says nothing. `k` is never below one: the measurement's noise is
+//! itself only estimated, and a claim is not narrowed on its word.
+//!
+//! **Few errors.** A normal quantile is too narrow while only a few independent errors are known, and Student's is used
+//! (expanded after Cornish and Fisher 1937). **Many.** The empirical 95 % quantile of the standardised errors takes over, with
+//! the rank of split conformal prediction (Vovk 2005; Gibbs and Candes 2021 for drifting distributions).
+//!
+//! **Weaknesses.** A constant asymmetry of the path is in every measurement alike and cannot be seen; the hard bound has it.
+
+/// Standardised errors kept.
+const SCORES: usize = 96;
+/// Independent errors that the claim itself counts for.
+const CLAIM_WEIGHT: f64 = 4.0;
+/// Independent errors at which the empirical quantile counts as much as Student's.
+const EMPIRICAL: f64 = 30.0;
+/// The 97.5 % quantile of the standard normal distribution.
+const NORMAL: f64 = 1.96;
+
+/// How the claimed deviations of the fused forecast compare with its errors.
+#[derive(Clone, Debug)]
+pub struct Calibration {
+    sum: f64,
+    weight: f64,
+    /// Standardised errors, newest last.
+    recent: heapless::Deque<f32, SCORES>,
+    until_sorted: u8,
+    quantile: f64,
+    /// What the claimed deviation is multiplied by to give the half-width of the 95 % interval.
+    factor: f64,
+}
+
+impl Default for Calibration {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Calibration {
+    /// Nothing is known: the claim stands, and not firmly.
+    pub const fn new() -> Self {
+        Self { sum: 0.0, weight: 0.0, recent: heapless::Deque::new(), until_sorted: 0, quantile: NORMAL, factor: 3.85 }
+    }
+
+    /// What the claimed deviation is multiplied by to give the half-width of the 95 % interval.
+    pub const fn factor(&self) -> f64 {
+        self.factor
+    }
+
+    /// Takes in the `error` (s) of a forecast that had claimed the variance `claimed`, seen through a measurement of variance
+    /// `noise` (both s^2). `keep` of the past is remembered, and `overlap` such errors are worth one independent one.
+    pub fn learn(&mut self, error: f64, claimed: f64, noise: f64, keep: f64, overlap: f64) {
+        let total = claimed + noise;
+        if !(total > 0.0 && claimed > 0.0) {
+            return;
+        }
+        let weight = (claimed / total) * (claimed / total) / overlap;
+        let ratio = ((error * error - noise) / claimed).min(25.0 * total / claimed);
+        self.sum = self.sum * keep + weight * ratio;
+        self.weight = self.weight * keep + weight;
+        let k2 = ((self.sum + CLAIM_WEIGHT) / (self.weight + CLAIM_WEIGHT)).max(1.0);
+        #[allow(clippy::cast_possible_truncation, reason = "a standardised error")]
+        let standardised = (error.abs() / libm::sqrt(k2 * claimed + noise)) as f32;
+        if self.recent.is_full() {
+            self.recent.pop_front();
+        }
+        let _ = self.recent.push_back(standardised);
+        if self.until_sorted == 0 {
+            self.until_sorted = 8;
+            self.quantile = self.empirical();
+        }
+        self.until_sorted -= 1;
+        let freedom = self.weight + 2.0;
+        let student = NORMAL + 2.37 / freedom + 2.82 / (freedom * freedom);
+        let trust = self.weight / (self.weight + EMPIRICAL);
+        self.factor = libm::sqrt(k2) * (student + trust * (self.quantile - NORMAL));
+    }
+
+    /// The 95 % quantile of the standardised errors, with the rank of conformal prediction.
+    fn empirical(&self) -> f64 {
+        let mut sorted: heapless::Vec<f32, SCORES> = heapless::Vec::new();
+        for &score in &self.recent {
+            let _ = sorted.push(score);
+        }
+        sorted.sort_unstable_by(f32::total_cmp);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rank between 0 and the length")]
+        let rank = libm::ceil(0.95 * (sorted.len() as f64 + 1.0)) as usize;
+        if sorted.len() < 40 { NORMAL } else { f64::from(sorted[rank.min(sorted.len()) - 1]) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Errors that alternate in sign with a constant magnitude have exactly that deviation.
+    fn learnt(error: f64, claimed: f64, noise: f64, times: usize) -> Calibration {
+        let mut calibration = Calibration::new();
+        for _ in 0..times {
+            calibration.learn(error, claimed * claimed, noise * noise, 1.0, 1.0);
+        }
+        calibration
+    }
+
+    #[test]
+    fn an_honest_claim_is_left_alone_and_an_optimistic_one_widened() {
+        assert!((learnt(1e-6, 1e-6, 0.0, 30).factor() - 1.96).abs() < 0.3);
+        let widened = learnt(3e-6, 1e-6, 0.0, 30).factor();
+        assert!(widened > 2.5 * 1.96 && widened < 3.5 * 1.96, "{widened}");
+    }
+
+    #[test]
+    fn a_noisy_witness_says_nothing() {
+        let before = Calibration::new().factor();
+        let after = learnt(1e-3, 1e-6, 1e-3, 30).factor();
+        assert!((after - before).abs() < 0.2, "{before} {after}");
+    }
+
+    #[test]
+    fn few_errors_widen() {
+        assert!(learnt(1e-6, 1e-6, 0.0, 2).factor() > learnt(1e-6, 1e-6, 0.0, 35).factor());
+    }
+}
