@@ -44,8 +44,9 @@ pub const fn instant_from_local(local: Timestamp<Local>) -> Instant {
 /// Exact in integers for every frequency: where a second is a whole number of nanoseconds per tick it is one
 /// multiplication, elsewhere the seconds and the rest are converted apart, so that nothing overflows.
 pub const fn nanos_from_ticks(ticks: u64, hz: u64) -> i64 {
-    let nanos = if NANOS_PER_SEC % hz == 0 {
-        ticks.saturating_mul(NANOS_PER_SEC / hz)
+    let whole = NANOS_PER_SEC / hz;
+    let nanos = if whole * hz == NANOS_PER_SEC {
+        ticks.saturating_mul(whole)
     } else {
         (ticks / hz).saturating_mul(NANOS_PER_SEC).saturating_add((ticks % hz) * NANOS_PER_SEC / hz)
     };
