@@ -9,13 +9,9 @@ fn main() {
     let target = env::var("TARGET").unwrap_or_default();
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR for build scripts"));
     let (memory, arguments): (&str, &[&str]) = match target.as_str() {
-        // Cortex-M4F, `mps2-an386`: 4 MiB of each.
-        "thumbv7em-none-eabihf" => {
+        // `mps2-an386` (Cortex-M4F) and `mps2-an385` (Cortex-M3, for code of smaller cores): 4 MiB of each.
+        "thumbv7em-none-eabihf" | "thumbv6m-none-eabi" => {
             ("MEMORY { FLASH : ORIGIN = 0x00000000, LENGTH = 4M\nRAM : ORIGIN = 0x20000000, LENGTH = 4M }", &[])
-        }
-        // Cortex-M0, `microbit`: an nRF51822 with 256 KiB and 16 KiB.
-        "thumbv6m-none-eabi" => {
-            ("MEMORY { FLASH : ORIGIN = 0x00000000, LENGTH = 256K\nRAM : ORIGIN = 0x20000000, LENGTH = 16K }", &[])
         }
         // RV32IMAC, `virt`: everything in one memory.
         "riscv32imac-unknown-none-elf" => (

@@ -1,6 +1,5 @@
-//! `mps2-an386` (Cortex-M4F): two CMSDK timers at 25 MHz, one counting freely, one as embassy-time's alarm.
-//!
-//! `microbit` (Cortex-M0) has other timers; the programs that run there use neither.
+//! `mps2-an386` (Cortex-M4F) and `mps2-an385` (Cortex-M3): two timers at 25 MHz, one counting freely, one as the alarm of
+//! embassy-time.
 #![allow(unsafe_code)]
 
 use core::cell::{Cell, RefCell};
@@ -30,14 +29,12 @@ pub const INSTRUCTIONS_PER_TICK: u64 = 40;
 
 /// Starts the counter and lets its interrupts through.
 pub fn start() {
-    if cfg!(target_feature = "v7") || cfg!(target_abi = "eabihf") {
-        write(COUNTER, RELOAD, PERIOD - 1);
-        write(COUNTER, VALUE, PERIOD - 1);
-        write(COUNTER, CTRL, ENABLE_WITH_INTERRUPT);
-        for irq in [ALARM_IRQ, COUNTER_IRQ] {
-            // SAFETY: the handler below exists and takes its data through critical sections only.
-            unsafe { cortex_m::peripheral::NVIC::unmask(irq) };
-        }
+    write(COUNTER, RELOAD, PERIOD - 1);
+    write(COUNTER, VALUE, PERIOD - 1);
+    write(COUNTER, CTRL, ENABLE_WITH_INTERRUPT);
+    for irq in [ALARM_IRQ, COUNTER_IRQ] {
+        // SAFETY: the handler below exists and takes its data through critical sections only.
+        unsafe { cortex_m::peripheral::NVIC::unmask(irq) };
     }
 }
 
