@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::units::{Local, Rate, Span, Timestamp};
-use crate::window::History;
+use crate::window::{FINE, History, MIDDLE};
 
 /// The quantile levels of every forecast, ascending; the median is in the middle.
 pub const LEVELS: [f32; 9] = [0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975];
@@ -52,7 +52,7 @@ impl Model {
 
 /// The question: what will the oscillator do from `origin` on?
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ForecastRequest {
+pub struct ForecastRequest<const N: usize = FINE, const M: usize = MIDDLE> {
     /// Ascending; the answer repeats it.
     pub id: u32,
     /// Who is asked.
@@ -68,7 +68,7 @@ pub struct ForecastRequest {
     /// Standard deviation of the line's rate, in s/s.
     pub rate_deviation: f32,
     /// Measured rates and temperatures up to the origin.
-    pub history: History,
+    pub history: History<N, M>,
 }
 
 /// The answer.

@@ -250,7 +250,7 @@ impl<
     }
 
     /// The next question for a model, if one is due. Ask until `None`.
-    pub fn poll_request(&mut self, now: Timestamp<Local>) -> Option<ForecastRequest> {
+    pub fn poll_request(&mut self, now: Timestamp<Local>) -> Option<ForecastRequest<N, M>> {
         let track = self.track.as_ref()?;
         let (closed, measured) = (self.window.closed(), self.window.measured());
         let model = Model::ALL.into_iter().find(|model| {

@@ -31,13 +31,13 @@ pub struct Grid<const N: usize> {
 
 /// The three grids of a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct History {
+pub struct History<const N: usize = FINE, const M: usize = MIDDLE> {
     /// One step a cell.
-    pub fine: Grid<FINE>,
+    pub fine: Grid<N>,
     /// [`MIDDLE_STEPS`] steps a cell.
-    pub middle: Grid<MIDDLE>,
+    pub middle: Grid<M>,
     /// [`COARSE_STEPS`] steps a cell.
-    pub coarse: Grid<COARSE>,
+    pub coarse: Grid<M>,
 }
 
 /// The three grids as they fill: `N` fine cells, `M` cells of each coarser grid (at most [`FINE`] and [`MIDDLE`]).
@@ -145,7 +145,7 @@ impl<const N: usize, const M: usize> Window<N, M> {
     }
 
     /// The grids relative to `rate`.
-    pub fn history(&self, rate: Rate) -> History {
+    pub fn history(&self, rate: Rate) -> History<N, M> {
         History {
             fine: grid(&self.fine, rate),
             middle: grid(&self.middle.cells, rate),

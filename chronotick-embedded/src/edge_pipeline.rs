@@ -11,13 +11,22 @@ const FILTERS: usize = 3;
 const TEMPERATURE_FILTERS: usize = 2;
 /// What follows from both: see [`Pipeline`].
 const EXPERTS: usize = FILTERS + 3 * TEMPERATURE_FILTERS + 9;
+/// History kept, in cells of one step, and of 4 and of 16 steps.
+const FINE_CELLS: usize = 64;
+const COARSER_CELLS: usize = 16;
 
 /// Three filters, two temperature filters, two frozen forecasts a horizon, 64 delays, one source, 64 fine and 16 coarser
 /// cells of history.
-pub type EdgePipeline = Pipeline<FILTERS, TEMPERATURE_FILTERS, EXPERTS, 2, 64, 1, 64, 16>;
+pub type EdgePipeline = Pipeline<FILTERS, TEMPERATURE_FILTERS, EXPERTS, 2, 64, 1, FINE_CELLS, COARSER_CELLS>;
+
+/// What an [`EdgePipeline`] asks a model.
+pub type EdgeRequest = ForecastRequest<FINE_CELLS, COARSER_CELLS>;
 
 /// A [`Pipeline`] of whatever capacities.
 pub trait AnyPipeline {
+    /// A question for a model, with as much history as this pipeline keeps.
+    type Request;
+
     /// See [`Pipeline::handle_sample`].
     fn handle_sample(&mut self, now: Timestamp<Local>, sample: &Sample) -> Result<(), SampleError>;
     /// See [`Pipeline::handle_forecast`].
@@ -27,7 +36,7 @@ pub trait AnyPipeline {
     /// See [`Pipeline::poll_timeout`].
     fn poll_timeout(&self) -> Option<Timestamp<Local>>;
     /// See [`Pipeline::poll_request`].
-    fn poll_request(&mut self, now: Timestamp<Local>) -> Option<ForecastRequest>;
+    fn poll_request(&mut self, now: Timestamp<Local>) -> Option<Self::Request>;
     /// See [`Pipeline::set_worker_alive`].
     fn set_worker_alive(&mut self, alive: bool);
     /// See [`Pipeline::target`].
@@ -47,6 +56,8 @@ impl<
     const M: usize,
 > AnyPipeline for Pipeline<F, T, E, P, D, S, N, M>
 {
+    type Request = ForecastRequest<N, M>;
+
     fn handle_sample(&mut self, now: Timestamp<Local>, sample: &Sample) -> Result<(), SampleError> {
         self.handle_sample(now, sample)
     }
@@ -59,7 +70,7 @@ impl<
     fn poll_timeout(&self) -> Option<Timestamp<Local>> {
         self.poll_timeout()
     }
-    fn poll_request(&mut self, now: Timestamp<Local>) -> Option<ForecastRequest> {
+    fn poll_request(&mut self, now: Timestamp<Local>) -> Option<ForecastRequest<N, M>> {
         self.poll_request(now)
     }
     fn set_worker_alive(&mut self, alive: bool) {

@@ -163,7 +163,7 @@ impl<'a, M: RawMutex, W: Write, C: LocalClock, const N: usize> GatewaySource<'a,
         let sent = {
             let mut writer = self.writer.lock().await;
             let sent = self.clock.now();
-            writer.write(&ToGateway::<ForecastRequest>::Exchange { id }).await.map_err(ExchangeError::Send)?;
+            writer.write(&ToGateway::<()>::Exchange { id }).await.map_err(ExchangeError::Send)?;
             sent
         };
         loop {
@@ -199,8 +199,8 @@ impl<'a, M: RawMutex, W: Write, const N: usize> GatewayForecaster<'a, M, W, N> {
     }
 }
 
-impl<M: RawMutex, W: Write, const N: usize> Forecaster for GatewayForecaster<'_, M, W, N> {
-    async fn ask(&mut self, request: &ForecastRequest) -> bool {
+impl<Q: Serialize, M: RawMutex, W: Write, const N: usize> Forecaster<Q> for GatewayForecaster<'_, M, W, N> {
+    async fn ask(&mut self, request: &Q) -> bool {
         self.writer.lock().await.write(&ToGateway::Forecast(request)).await.is_ok()
     }
 

@@ -32,7 +32,7 @@ pub mod shared_clock;
 
 pub mod node;
 
-pub use edge_pipeline::{AnyPipeline, EdgePipeline};
+pub use edge_pipeline::{AnyPipeline, EdgePipeline, EdgeRequest};
 pub use local_time::{EmbassyClock, LocalClock};
 pub use node::{Cadence, run_clock, run_samples};
 pub use shared_clock::{Reading, SharedClock};

@@ -3,7 +3,7 @@
 use core::future::{Future, pending};
 
 use chronotick_core::Sample;
-use chronotick_core::forecast::{Forecast, ForecastRequest};
+use chronotick_core::forecast::Forecast;
 use embassy_futures::select::{Either3, select3};
 use embassy_sync::blocking_mutex::raw::RawMutex;
 use embassy_sync::channel::{Receiver, Sender};
@@ -34,9 +34,9 @@ impl Default for Cadence {
 }
 
 /// What answers the pipeline's questions about the oscillator's future.
-pub trait Forecaster {
+pub trait Forecaster<Q> {
     /// Passes a question on; `false` if that failed, and then it is as if the answer never came.
-    fn ask(&mut self, request: &ForecastRequest) -> impl Future<Output = bool>;
+    fn ask(&mut self, request: &Q) -> impl Future<Output = bool>;
 
     /// The next answer, whenever it comes.
     fn answer(&mut self) -> impl Future<Output = Forecast>;
@@ -46,8 +46,8 @@ pub trait Forecaster {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoForecaster;
 
-impl Forecaster for NoForecaster {
-    async fn ask(&mut self, _request: &ForecastRequest) -> bool {
+impl<Q> Forecaster<Q> for NoForecaster {
+    async fn ask(&mut self, _request: &Q) -> bool {
         false
     }
 
@@ -81,11 +81,11 @@ pub async fn run_samples<M: RawMutex, const N: usize>(
 }
 
 /// Runs the pipeline for ever: samples and forecasts in, questions to `forecaster` out, readings to `shared`.
-pub async fn run_clock<M: RawMutex, const N: usize, const WAITERS: usize>(
-    pipeline: &mut impl AnyPipeline,
+pub async fn run_clock<P: AnyPipeline, M: RawMutex, const N: usize, const WAITERS: usize>(
+    pipeline: &mut P,
     clock: impl LocalClock,
     samples: Receiver<'_, M, Sample, N>,
-    mut forecaster: impl Forecaster,
+    mut forecaster: impl Forecaster<P::Request>,
     shared: &SharedClock<M, WAITERS>,
 ) -> ! {
     let mut publisher = Publisher::new(shared);

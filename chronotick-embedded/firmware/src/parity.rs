@@ -6,10 +6,10 @@
 //! tail, with a spike in every 37th row and two silences of an hour.
 
 use chronotick_core::clock_page::{ClockPage, CounterScale};
-use chronotick_core::forecast::{Forecast, ForecastRequest, LEVELS};
+use chronotick_core::forecast::{Forecast, LEVELS};
 use chronotick_core::served::{self, Served};
 use chronotick_core::{Config, Local, Offset, Sample, SourceId, Span, Temperature, Timestamp};
-use chronotick_embedded::EdgePipeline;
+use chronotick_embedded::{EdgePipeline, EdgeRequest};
 
 /// Samples in the trace.
 pub const ROWS: u32 = 420;
@@ -86,7 +86,7 @@ pub fn trace() -> impl Iterator<Item = Sample> {
 }
 
 /// What the imagined gateway says: the line is right, within what the filter itself admits.
-pub fn answer(request: &ForecastRequest) -> Forecast {
+pub fn answer(request: &EdgeRequest) -> Forecast {
     let mut quantiles = heapless_rows();
     for row in 0..request.model.steps() {
         let horizon = (row + 1) as f32 * request.model.stride() as f32 * request.step.as_secs_f64() as f32;

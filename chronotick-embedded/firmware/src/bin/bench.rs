@@ -49,7 +49,7 @@ fn instructions<R>(call: impl FnOnce() -> R) -> (u64, R) {
 
 fn bench() -> bool {
     println!("pipeline_ram {} bytes", size_of::<EdgePipeline>());
-    println!("request {} bytes", size_of::<chronotick_core::forecast::ForecastRequest>());
+    println!("request {} bytes", size_of::<chronotick_embedded::EdgeRequest>());
     println!("forecast {} bytes", size_of::<chronotick_core::forecast::Forecast>());
     let mut pipeline = parity::pipeline();
     let (mut sample_cost, mut sample_stack) = (Cost::default(), Cost::default());
