@@ -31,6 +31,8 @@ pub mod replay;
 
 pub mod sim;
 
+pub mod demo;
+
 pub mod training;
 
 #[doc(hidden)]

@@ -1,6 +1,7 @@
 //! One file a command; this one has what they share: arguments, exit codes, and output that survives a closed pipe.
 
 mod check_config;
+mod demo;
 mod now;
 mod replay;
 mod run;
@@ -34,6 +35,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Watch it work: offline, against a known truth.
+    Demo(demo::Arguments),
     /// Keep time in the foreground until SIGTERM or SIGINT.
     Run(run::Arguments),
     /// One reading from the running daemon's page; exit code 3 when it is not synchronised.
@@ -117,6 +120,7 @@ pub(crate) fn run() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match &arguments.command {
         None => print_help(),
+        Some(Command::Demo(arguments)) => demo::run(arguments),
         Some(Command::Run(arguments)) => run::run(arguments),
         Some(Command::Now(arguments)) => now::run(arguments),
         Some(Command::Status(arguments)) => status::run(arguments),

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::mem::{size_of, zeroed};
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsRawFd;
 
 use chronotick_core::units::{Timestamp, Utc};
@@ -29,19 +29,32 @@ pub(crate) fn enable(socket: &UdpSocket) -> io::Result<()> {
 
 /// Takes one datagram: its length (the rest of a longer one is lost) and, if known, when it arrived.
 pub(crate) fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, Option<Timestamp<Utc>>)> {
+    receive_from(socket, buffer).map(|(length, arrival, _)| (length, arrival))
+}
+
+/// The same, with the sender if it has an IPv4 address.
+pub(crate) fn receive_from(
+    socket: &UdpSocket,
+    buffer: &mut [u8],
+) -> io::Result<(usize, Option<Timestamp<Utc>>, Option<SocketAddrV4>)> {
     /// Room for one timestamp and its header, aligned as control messages must be.
     #[repr(C, align(8))]
     struct Control([u8; 64]);
 
     let mut control = Control([0; 64]);
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: a `sockaddr_in` of zeros is valid: no family, no address.
+    let mut sender: libc::sockaddr_in = unsafe { zeroed() };
     // SAFETY: a `msghdr` of zeros is valid: null pointers with zero lengths.
     let mut message: libc::msghdr = unsafe { zeroed() };
+    message.msg_name = (&raw mut sender).cast();
+    message.msg_namelen = socklen(size_of::<libc::sockaddr_in>());
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
     message.msg_control = control.0.as_mut_ptr().cast();
     message.msg_controllen = control.0.len() as _;
-    // SAFETY: `message` points at the buffer and the control area, both of the lengths it gives and both alive and unaliased.
+    // SAFETY: `message` points at the buffer, the control area and the sender's address, all
+    // of the lengths it gives, alive and unaliased; a longer address is cut short.
     let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) };
     let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
 
@@ -60,7 +73,12 @@ pub(crate) fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usiz
         // SAFETY: `header` came from these macros over the same message.
         header = unsafe { libc::CMSG_NXTHDR(&raw const message, header) };
     }
-    Ok((length, arrival))
+    let v4 = libc::c_int::from(sender.sin_family) == libc::AF_INET;
+    let sender = v4.then(|| {
+        let address = Ipv4Addr::from(u32::from_be(sender.sin_addr.s_addr));
+        SocketAddrV4::new(address, u16::from_be(sender.sin_port))
+    });
+    Ok((length, arrival, sender))
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the size of an int")]
@@ -83,7 +101,9 @@ mod tests {
         let nothing = receive(&receiver, &mut buffer).expect_err("nothing has arrived");
         assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
         sender.send_to(b"twelve bytes", receiver.local_addr().expect("address")).expect("send");
-        let (length, arrival) = receive(&receiver, &mut buffer).expect("arrived");
+        let (length, arrival, from) = receive_from(&receiver, &mut buffer).expect("arrived");
+        let port = sender.local_addr().expect("address").port();
+        assert_eq!(from, Some(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)));
         assert_eq!((length, &buffer), (8, b"twelve b"));
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
         let arrival = Duration::from_nanos(arrival.expect("a timestamp").as_nanos().unsigned_abs());

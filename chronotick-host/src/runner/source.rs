@@ -296,7 +296,10 @@ fn connect(address: SocketAddr) -> io::Result<UdpSocket> {
 ///
 /// The note is a reading of CLOCK_REALTIME. A pair of readings of both clocks, taken just after, carries it over. It is
 /// never moved to after now, and anything but a short while before now is not believed (the clock was stepped).
-fn arrived(clock: &dyn LocalClock, note: Option<Timestamp<Utc>>) -> (Timestamp<Local>, bool, Timestamp<Utc>) {
+pub(crate) fn arrived(
+    clock: &dyn LocalClock,
+    note: Option<Timestamp<Utc>>,
+) -> (Timestamp<Local>, bool, Timestamp<Utc>) {
     let woken = clock.now();
     let (ticks, utc) = clock.realtime();
     let paired = clock.scale().local(ticks);
