@@ -85,6 +85,9 @@ fn run(link: &mut WorkerEnd) -> Result<(), LinkError> {
     let cpu_affinity = affinity::current();
     // The files are read before the seal and parsed behind it: a malicious model meets a process that can do nothing.
     let files = Forecasters::read(boot.models.as_deref().map(Path::new));
+    // tract asks the kernel for the sizes of the caches, once and when it first needs them: that has to be before the seal.
+    let caches = tract_core::tract_linalg::cache::cache_info();
+    let _ = (caches, tract_core::tract_linalg::cache::last_level_cache());
     let sandbox = if boot.sandbox { sandbox::seal() } else { sandbox::Sandbox::default() };
     let mut forecasters = Forecasters::from_files(files);
     affinity::trim_memory();
