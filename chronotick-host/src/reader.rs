@@ -6,7 +6,7 @@
 //! it is an error: it is a lower tier with a reason.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use chronotick_core::{Reason, Span, Tier};
 
 use crate::os::counter::{CounterKind, LocalClock, os_utc, suspended};
 use crate::shm::map::MappingCell;
-use crate::shm::page::{Identity, Marks, PageError, Snapshot, attach};
+use crate::shm::page::{Identity, PageError, Snapshot, attach};
 use crate::timestamp::Timestamp;
 
 /// How much counter time passes between two looks at what the arithmetic cannot see.
@@ -25,6 +25,8 @@ pub const CHECK_EVERY: Duration = Duration::from_millis(16);
 const STALE: Span = Span::from_secs(3);
 /// The file is looked at this often at most.
 const LOOK_EVERY: Span = Span::from_millis(100);
+const CNTVCT: u8 = CounterKind::Cntvct as u8;
+const RAW: u8 = CounterKind::MonotonicRaw as u8;
 /// Less than this is how suspension was measured.
 const SUSPENSION: Span = Span::from_millis(10);
 
@@ -41,10 +43,12 @@ const SUSPENSION: Span = Span::from_millis(10);
 #[derive(Debug)]
 pub struct Reader {
     cell: MappingCell,
+    /// What the page counted with at the last check; another one sends the read out of line.
+    kind: AtomicU8,
     /// Counter reading at which the next check is due; 0 sends every read out of line.
     check_at: AtomicU64,
-    /// The page cannot stand for itself: see [`Checked`].
     widest: AtomicU64,
+    /// The page cannot stand for itself: see [`Checked`].
     impaired: AtomicBool,
     checked: Mutex<Checked>,
     path: PathBuf,
@@ -113,6 +117,7 @@ impl Reader {
         let checked = Checked { instance: identity.instance(), inode, shift, looked: None, state, last };
         Ok(Self {
             cell: MappingCell::new(mapping),
+            kind: AtomicU8::new(0),
             check_at: AtomicU64::new(0),
             widest: AtomicU64::new(packed(identity.widest())),
             impaired: AtomicBool::new(state != State::Sound),
@@ -123,13 +128,28 @@ impl Reader {
     }
 
     /// The time now, with its bounds.
-    #[inline]
+    #[inline(always)]
     pub fn now(&self) -> Timestamp {
-        let snapshot = self.snapshot();
-        if snapshot.counter >= self.check_at.load(Ordering::Relaxed) {
-            return self.now_checked(snapshot);
+        if self.kind.load(Ordering::Relaxed) != CounterKind::Tsc as u8 {
+            return self.now_without_tsc();
         }
-        self.evaluate(&snapshot, snapshot.counter)
+        let check_at = self.check_at.load(Ordering::Relaxed);
+        match self.cell.page().fresh(Some(CounterKind::Tsc), || CounterKind::Tsc.read(), check_at) {
+            Some(timestamp) => timestamp,
+            None => self.now_checked(),
+        }
+    }
+
+    #[inline(never)]
+    fn now_without_tsc(&self) -> Timestamp {
+        let check_at = self.check_at.load(Ordering::Relaxed);
+        let page = self.cell.page();
+        let fresh = match self.kind.load(Ordering::Relaxed) {
+            RAW => page.fresh(Some(CounterKind::MonotonicRaw), || CounterKind::MonotonicRaw.read(), check_at),
+            CNTVCT => page.fresh(Some(CounterKind::Cntvct), || CounterKind::Cntvct.read(), check_at),
+            _ => None,
+        };
+        fresh.unwrap_or_else(|| self.now_checked())
     }
 
     /// The time that this page gives to another instant of local time, past or future: what [`Reader::now`] says (or would
@@ -139,6 +159,16 @@ impl Reader {
         let now = self.snapshot();
         let _ = self.now();
         self.evaluate(&now, now.scale.ticks(at))
+    }
+
+    /// The time that this page gives to a reading of its counter ([`Reader::counter`]) that was taken elsewhere: hardware
+    /// timestamps, or a reading taken before the time was needed. Uncertainty as for [`Reader::project`].
+    #[inline(always)]
+    pub fn at_counter(&self, counter: u64) -> Timestamp {
+        match self.cell.page().fresh(None, || counter, u64::MAX) {
+            Some(timestamp) => timestamp,
+            None => self.evaluate(&self.snapshot(), counter),
+        }
     }
 
     /// Local time now: what [`Reader::project`] counts in.
@@ -171,33 +201,24 @@ impl Reader {
 
     /// What the page counts with.
     pub fn counter(&self) -> Option<CounterKind> {
-        CounterKind::from_u8(Marks::new(self.snapshot().record.marks()).kind)
+        CounterKind::from_u8(self.snapshot().record.marks())
     }
 
-    #[inline(always)]
     fn snapshot(&self) -> Snapshot {
-        self.cell.page().read(|kind| {
-            if kind == CounterKind::Tsc as u8 && cfg!(target_arch = "x86_64") {
-                CounterKind::Tsc.read()
-            } else if kind == CounterKind::MonotonicRaw as u8 {
-                CounterKind::MonotonicRaw.read()
-            } else {
-                read_counter(kind, self.clock.as_ref())
-            }
-        })
+        self.cell.page().read(|kind| read_counter(kind, self.clock.as_ref()))
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn evaluate(&self, snapshot: &Snapshot, counter: u64) -> Timestamp {
-        let widest = self.widest.load(Ordering::Relaxed);
-        let reading = snapshot.record.time_at(counter, unpacked(widest));
+        let reading = snapshot.record.time_at(counter, unpacked(self.widest.load(Ordering::Relaxed)));
         Timestamp::new(reading, snapshot.scale.local(counter).as_nanos(), snapshot.target_accuracy)
     }
 
     /// A read with the check that is due, or in a state where every read is.
     #[cold]
     #[inline(never)]
-    fn now_checked(&self, snapshot: Snapshot) -> Timestamp {
+    fn now_checked(&self) -> Timestamp {
+        let snapshot = self.snapshot();
         let Ok(mut checked) = self.checked.try_lock() else {
             // Another thread is at it.
             return if self.impaired.load(Ordering::Relaxed) {
@@ -207,6 +228,7 @@ impl Reader {
             };
         };
         let snapshot = self.check(&mut checked, snapshot);
+        self.kind.store(snapshot.record.marks(), Ordering::Relaxed);
         self.impaired.store(checked.state != State::Sound, Ordering::Relaxed);
         match checked.state {
             State::Sound => {
@@ -219,7 +241,7 @@ impl Reader {
             State::Lost => {
                 self.check_at.store(0, Ordering::Relaxed);
                 let last = checked.last;
-                let kind = Marks::new(last.record.marks()).kind;
+                let kind = last.record.marks();
                 let snapshot = Snapshot { counter: read_counter(kind, self.clock.as_ref()), ..last };
                 self.or_os(self.evaluate(&snapshot, snapshot.counter), &snapshot)
             }
@@ -323,7 +345,7 @@ fn read_counter(kind: u8, clock: Option<&Injected>) -> u64 {
 
 /// Whether this process can count what the page counts.
 fn supported(path: &Path, identity: &Identity, snapshot: &Snapshot, injected: bool) -> Result<(), PageError> {
-    let found = CounterKind::from_u8(Marks::new(snapshot.record.marks()).kind);
+    let found = CounterKind::from_u8(snapshot.record.marks());
     let readable = match found {
         Some(CounterKind::Tsc) => cfg!(target_arch = "x86_64"),
         Some(CounterKind::Cntvct) => cfg!(target_arch = "aarch64"),

@@ -65,13 +65,18 @@ impl Timestamp {
     /// UTC was not before this.
     #[inline]
     pub const fn earliest(&self) -> units::Timestamp<Utc> {
-        self.utc().saturating_sub(self.bound().half_width())
+        // The half-width is never negative, so that this is all that saturation takes.
+        let (utc, half) = (self.utc().as_nanos(), self.bound().half_width().as_nanos());
+        let earliest = utc.wrapping_sub(half);
+        units::Timestamp::from_nanos(if earliest > utc { i64::MIN } else { earliest })
     }
 
     /// UTC was not after this.
     #[inline]
     pub const fn latest(&self) -> units::Timestamp<Utc> {
-        self.utc().saturating_add(self.bound().half_width())
+        let (utc, half) = (self.utc().as_nanos(), self.bound().half_width().as_nanos());
+        let latest = utc.wrapping_add(half);
+        units::Timestamp::from_nanos(if latest < utc { i64::MAX } else { latest })
     }
 
     /// The calibrated probability that the error is within the daemon's configured target accuracy (default 1 ms):

@@ -12,33 +12,38 @@
 
 use super::atomic::{AtomicU64, Ordering, fence};
 
-/// Starts reading: the sequence and the index of the current copy.
+/// Reads the current copy, whose index `copy` is given, with whatever else it looks at meanwhile. What it returns belongs
+/// together; what it saw on the way may not.
 #[inline(always)]
-pub(crate) fn begin(sequence: &AtomicU64) -> (u64, usize) {
-    let seen = sequence.load(Ordering::Acquire);
-    (seen, usize::from(seen & 1 == 1))
+pub(crate) fn read<R>(sequence: &AtomicU64, copy: impl Fn(usize) -> R) -> R {
+    loop {
+        let seen = sequence.load(Ordering::Acquire);
+        let read = copy(usize::from(seen & 1 == 1));
+        fence(Ordering::Acquire);
+        if sequence.load(Ordering::Relaxed) == seen {
+            return read;
+        }
+    }
 }
 
-/// The words of a copy; they count only if [`unchanged`] says so afterwards.
+/// The words of a copy.
 #[inline(always)]
 pub(crate) fn words<const N: usize>(copy: &[AtomicU64; N]) -> [u64; N] {
     core::array::from_fn(|i| copy[i].load(Ordering::Relaxed))
 }
 
-/// Whether everything read since [`begin`] belongs together.
-#[inline(always)]
-pub(crate) fn unchanged(sequence: &AtomicU64, seen: u64) -> bool {
-    fence(Ordering::Acquire);
-    sequence.load(Ordering::Relaxed) == seen
-}
-
-/// Writes a record in two halves: `fill` the copy that is not current, then `flip`.
-pub(crate) fn fill<const N: usize>(sequence: &AtomicU64, copies: [&[AtomicU64; N]; 2], words: &[u64; N]) {
-    let current = sequence.load(Ordering::Relaxed);
-    fence(Ordering::Release);
-    for (to, &word) in copies[usize::from(current & 1 == 0)].iter().zip(words) {
+/// Writes the words of a copy.
+pub(crate) fn store<const N: usize>(copy: &[AtomicU64; N], words: &[u64; N]) {
+    for (to, &word) in copy.iter().zip(words) {
         to.store(word, Ordering::Relaxed);
     }
+}
+
+/// Has `write` write the copy that is not current, whose index it is given. Then [`flip`].
+pub(crate) fn fill(sequence: &AtomicU64, write: impl FnOnce(usize)) {
+    let current = sequence.load(Ordering::Relaxed);
+    fence(Ordering::Release);
+    write(usize::from(current & 1 == 0));
 }
 
 /// Makes the filled copy the current one.

@@ -5,20 +5,23 @@
 //! only where it cannot be taken over: another boot, another layout, damage.
 
 use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::mem::offset_of;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-use chronotick_core::clock_page::{ClockPage, CounterScale, WidestGrowth};
+use chronotick_core::clock_page::{ClockPage, CounterScale, PageReading, WidestGrowth};
 use chronotick_core::served::ClockRecord;
 use chronotick_core::{Rate, Span};
 use rustix::fs::{FlockOperation, OFlags, flock};
 
-use super::atomic::{AtomicU64, Ordering, fence};
+use super::atomic::{AtomicU64, Ordering};
 use super::latch;
 use super::map::Mapping;
 use crate::os::counter::{CounterKind, LocalClock, SystemCounter};
+use crate::timestamp::Timestamp;
 
 /// Size of the file and of the mapping, in bytes.
 pub const PAGE_SIZE: usize = 4096;
@@ -122,7 +125,7 @@ pub(crate) struct Page {
     /// Its lowest bit names the current copy.
     sequence: AtomicU64,
     target_accuracy: AtomicU64,
-    /// [`CounterScale`]s; the record's marks say which.
+    /// The [`CounterScale`] of each copy.
     scales: [[AtomicU64; 3]; 2],
     copies: [[AtomicU64; 8]; 2],
     /// The counter when the daemon was last seen.
@@ -145,23 +148,6 @@ const _: () = {
     assert!(offset_of!(Page, reserved) == 272);
 };
 
-/// The record's marks: which scale, which counter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Marks {
-    pub(crate) slot: usize,
-    pub(crate) kind: u8,
-}
-
-impl Marks {
-    #[inline(always)]
-    pub(crate) const fn new(byte: u8) -> Self {
-        Self { slot: (byte & 1) as usize, kind: byte >> 1 & 0b111 }
-    }
-    fn byte(slot: usize, kind: CounterKind) -> u8 {
-        u8::from(slot == 1) | (kind as u8) << 1
-    }
-}
-
 /// Everything that one read takes from the page, from one moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Snapshot {
@@ -173,22 +159,46 @@ pub(crate) struct Snapshot {
 
 impl Page {
     /// Reads the record and, before it can be replaced, the counter that it names.
-    #[inline(always)]
     pub(crate) fn read(&self, counter: impl Fn(u8) -> u64) -> Snapshot {
-        loop {
-            let (seen, copy) = latch::begin(&self.sequence);
+        latch::read(&self.sequence, |copy| {
             let record = ClockPage::from_words(latch::words(&self.copies[copy]));
-            let marks = Marks::new(record.marks());
-            let [ticks, local, mult] = latch::words(&self.scales[marks.slot]);
-            let target_accuracy = self.target_accuracy.load(Ordering::Relaxed).cast_signed();
-            let counter = counter(marks.kind);
-            if latch::unchanged(&self.sequence, seen) {
-                let scale = CounterScale { ticks, local: local.cast_signed(), mult };
-                return Snapshot { record, scale, target_accuracy, counter };
-            }
-        }
+            let counter = counter(record.marks());
+            Snapshot { record, scale: self.scale(copy), target_accuracy: self.target_accuracy(), counter }
+        })
     }
 
+    /// The ordinary read: the time at a counter that the caller believes to be the right one (compared unless it is `None`),
+    /// and at which no check was due. `None` when it is not, or when the record does not stand for itself any more.
+    ///
+    /// The words are loaded after the counter, so that the processor fetches them while its counter is being read.
+    #[inline(always)]
+    pub(crate) fn fresh(
+        &self,
+        kind: Option<CounterKind>,
+        counter: impl Fn() -> u64,
+        check_at: u64,
+    ) -> Option<Timestamp> {
+        latch::read(&self.sequence, |copy| {
+            let counter = counter();
+            let reading = PageReading::fresh(counter, |i| self.copies[copy][i].load(Ordering::Relaxed))?;
+            if kind.is_some_and(|kind| reading.marks() != kind as u8) || counter >= check_at {
+                return None;
+            }
+            let raw = self.scale(copy).wrapping_local(counter).as_nanos();
+            Some(Timestamp::new(reading, raw, self.target_accuracy()))
+        })
+    }
+
+    #[inline(always)]
+    fn scale(&self, copy: usize) -> CounterScale {
+        let [ticks, local, mult] = latch::words(&self.scales[copy]);
+        CounterScale { ticks, local: local.cast_signed(), mult }
+    }
+
+    #[inline(always)]
+    fn target_accuracy(&self) -> i64 {
+        self.target_accuracy.load(Ordering::Relaxed).cast_signed()
+    }
     pub(crate) fn identity(&self) -> Identity {
         Identity { words: latch::words(&self.identity) }
     }
@@ -223,7 +233,7 @@ impl Identity {
         let mut words = [
             MAGIC,
             joined(ABI_VERSION, 4096),
-            rand::random::<u64>() | 1,
+            new_instance(),
             low_word(boot),
             low_word(boot >> 64),
             joined(std::process::id(), time_namespace()),
@@ -284,7 +294,7 @@ pub fn inherited_counter(path: &Path) -> Option<SystemCounter> {
     let (mapping, _) = attach(path).ok()?;
     let page = mapping.page();
     let snapshot = page.read(|_| 0);
-    let kind = CounterKind::from_u8(Marks::new(snapshot.record.marks()).kind)?;
+    let kind = CounterKind::from_u8(snapshot.record.marks())?;
     let usable = page.identity().is_this_boot()
         && page.identity().is_this_time_namespace()
         && kind == CounterKind::detect()
@@ -300,7 +310,7 @@ pub struct PageWriter {
     mapping: Mapping,
     identity: Identity,
     scale: CounterScale,
-    marks: u8,
+    kind: CounterKind,
     last: Option<ClockPage>,
     target_accuracy: Span,
     _lock: File,
@@ -327,13 +337,13 @@ impl PageWriter {
             mapping,
             identity,
             scale: clock.scale(),
-            marks: Marks::byte(0, clock.kind()),
+            kind: clock.kind(),
             last: None,
             target_accuracy: settings.target_accuracy,
             _lock: lock,
         };
         if taken_over {
-            writer.last = writer.inherit(clock.kind());
+            writer.last = writer.inherit();
         }
         writer.announce(clock);
         Ok(writer)
@@ -348,12 +358,12 @@ impl PageWriter {
     /// Fills the copy that is not in use. Nothing changes for readers until [`PageWriter::flip`]. Within an epoch the record
     /// never starts below the last one.
     pub fn fill(&mut self, record: &ClockRecord) -> ClockPage {
-        let mut page = ClockPage::encode(record, &self.scale).with_marks(self.marks);
+        let mut page = ClockPage::encode(record, &self.scale).with_marks(self.kind as u8);
         if let Some(last) = self.last.filter(|last| last.epoch() == page.epoch()) {
-            page = page.not_before(last.utc_at(page.anchor()));
+            let start = self.scale.ticks(record.at);
+            page = page.not_before(start, last.utc_at(start));
         }
-        let at = self.mapping.page();
-        latch::fill(&at.sequence, [&at.copies[0], &at.copies[1]], page.words());
+        self.write(&page);
         page
     }
 
@@ -380,18 +390,16 @@ impl PageWriter {
         }
         (self.mapping, self.inode) = make(&self.path, &self.identity)?;
         self.announce(clock);
-        let last = self.last.map(|last| last.with_marks(self.marks));
-        if let Some(page) = last {
-            let at = self.mapping.page();
-            latch::fill(&at.sequence, [&at.copies[0], &at.copies[1]], page.words());
-            latch::flip(&at.sequence);
+        if let Some(last) = self.last {
+            self.write(&last);
+            latch::flip(&self.mapping.page().sequence);
         }
         Ok(())
     }
 
     /// Goes on with another counter, after the kernel has stopped trusting the one in use. The next record uses it.
     pub fn recount(&mut self, clock: &dyn LocalClock) {
-        self.scale = clock.scale();
+        (self.scale, self.kind) = (clock.scale(), clock.kind());
         self.last = None;
         self.announce(clock);
     }
@@ -406,24 +414,27 @@ impl PageWriter {
         self.identity.instance()
     }
 
-    /// The previous instance's record, if its counter and its scale can be expressed on ours.
-    fn inherit(&self, kind: CounterKind) -> Option<ClockPage> {
-        let snapshot = self.mapping.page().read(|_| 0);
-        let marks = Marks::new(snapshot.record.marks());
-        (marks.kind == kind as u8 && !snapshot.record.is_blank()).then_some(snapshot.record)
+    /// The previous instance's record, if its counter is ours.
+    fn inherit(&self) -> Option<ClockPage> {
+        let record = self.mapping.page().read(|_| 0).record;
+        (record.marks() == self.kind as u8 && !record.is_blank()).then_some(record)
     }
 
-    /// Writes who this is, and the scale into the slot that the current record does not use.
-    fn announce(&mut self, clock: &dyn LocalClock) {
+    /// Writes the copy that is not in use, and the scale that goes with it.
+    fn write(&self, page: &ClockPage) {
+        let at = self.mapping.page();
+        latch::fill(&at.sequence, |copy| {
+            latch::store(&at.copies[copy], page.words());
+            let scale = [self.scale.ticks, self.scale.local.cast_unsigned(), self.scale.mult];
+            latch::store(&at.scales[copy], &scale);
+        });
+    }
+
+    /// Writes who this is. Readers take nothing from it that a record depends on.
+    fn announce(&self, clock: &dyn LocalClock) {
         let page = self.mapping.page();
-        let current = page.read(|_| 0);
-        let slot = if current.record.is_blank() { 0 } else { 1 - Marks::new(current.record.marks()).slot };
-        self.marks = Marks::byte(slot, clock.kind());
-        // Behind the flip that took the last record of this slot out of use, as in `latch::fill`.
-        fence(Ordering::Release);
-        store(&page.scales[slot], &[self.scale.ticks, self.scale.local.cast_unsigned(), self.scale.mult]);
         page.target_accuracy.store(self.target_accuracy.as_nanos().cast_unsigned(), Ordering::Relaxed);
-        store(&page.identity, &self.identity.words);
+        latch::store(&page.identity, &self.identity.words);
         self.stamp(clock);
     }
 
@@ -431,12 +442,6 @@ impl PageWriter {
         let page = self.mapping.page();
         page.heartbeat.store(clock.ticks(), Ordering::Relaxed);
         page.suspended.store(clock.suspended().as_nanos().cast_unsigned(), Ordering::Relaxed);
-    }
-}
-
-fn store<const N: usize>(to: &[AtomicU64; N], words: &[u64; N]) {
-    for (to, &word) in to.iter().zip(words) {
-        to.store(word, Ordering::Relaxed);
     }
 }
 
@@ -516,15 +521,24 @@ fn make(path: &Path, identity: &Identity) -> Result<(Mapping, u64), PageError> {
     Ok((mapping, inode))
 }
 
+/// Not 0, and not twice: the standard library's per-process randomness over the process id.
+fn new_instance() -> u64 {
+    RandomState::new().hash_one(std::process::id()) | 1
+}
+
 /// The kernel's boot id; 0 when it cannot be read.
 fn boot_id() -> u128 {
-    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    u128::from_str_radix(&text.trim().replace('-', ""), 16).unwrap_or(0)
+    static BOOT_ID: OnceLock<u128> = OnceLock::new();
+    *BOOT_ID.get_or_init(|| {
+        let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        u128::from_str_radix(&text.trim().replace('-', ""), 16).unwrap_or(0)
+    })
 }
 
 /// Names the time namespace that this process is in; 0 when it cannot be told.
 fn time_namespace() -> u32 {
-    fs::metadata("/proc/self/ns/time").map_or(0, |file| low_half(file.ino()))
+    static NAMESPACE: OnceLock<u32> = OnceLock::new();
+    *NAMESPACE.get_or_init(|| fs::metadata("/proc/self/ns/time").map_or(0, |file| low_half(file.ino())))
 }
 
 fn checksum(words: &[u64; 8]) -> u32 {
