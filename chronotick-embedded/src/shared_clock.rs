@@ -149,7 +149,8 @@ impl<'a, M: RawMutex, const WAITERS: usize> Publisher<'a, M, WAITERS> {
         let mut page = ClockPage::encode(&record, &CounterScale::NANOS);
         let old = self.shared.page();
         if !old.is_blank() && old.epoch() == page.epoch() {
-            page = page.not_before(old.utc_at(page.anchor()));
+            let start = CounterScale::NANOS.ticks(record.at);
+            page = page.not_before(start, old.utc_at(start));
         }
         let config = pipeline.config();
         let widest = WidestGrowth::new(config.max_rate, config.max_rate);
