@@ -34,9 +34,13 @@ const OWN: f64 = 8.0;
 /// The neighbour's word is limited to this, divided by one's own evidence.
 const NEIGHBOUR_LIMIT: f64 = 10.0;
 /// Squared errors are capped at this multiple of the usual one.
-const CAP: f64 = 9.0;
+const CAP: f64 = 400.0;
+/// An exchange loses weight once the best expert's squared error is beyond this multiple of the usual one.
+const SPIKE: f64 = 4.0;
 /// Log weights below this do not take part.
 const NEGLIGIBLE: f32 = -6.0;
+/// Forecasts of a model that must have been scored at a horizon before it is heard there.
+const PROBATION: u8 = 16;
 /// The weighted distribution is trimmed to its middle, from this share to the rest.
 const TRIM: f32 = 0.3;
 /// Seconds over which skill forgets, and at least so many horizons.
@@ -56,6 +60,8 @@ pub struct Fusion<const E: usize, const P: usize> {
     nodes: [Node<E, P>; NODES],
     /// Log weights before anything is known.
     prior: [f32; E],
+    /// What an expert's evidence must overcome at every horizon anew, as a log weight.
+    handicap: [f32; E],
     scale: f64,
 }
 
@@ -70,6 +76,8 @@ struct Node<const E: usize, const P: usize> {
     scored: f64,
     spacing: f64,
     last_scored: Option<Timestamp<Local>>,
+    /// Experts from this index on are on probation: they are scored before they are heard.
+    unproven: usize,
     /// Log weights, zero for the best.
     log_weight: [f32; E],
     /// The part of them that this horizon's own forecasts tell, and for how many forecasts they count.
@@ -82,6 +90,8 @@ struct Node<const E: usize, const P: usize> {
 struct Skill {
     loss: f64,
     weight: f64,
+    /// Forecasts scored, up to the end of probation.
+    trials: u8,
 }
 
 #[derive(Clone, Debug)]
@@ -109,8 +119,9 @@ pub struct Fused {
 }
 
 impl<const E: usize, const P: usize> Fusion<E, P> {
-    /// Nothing is known but `prior`, the experts' log weights. `scale` stretches all horizons.
-    pub fn new(prior: [f32; E], scale: f64) -> Self {
+    /// Nothing is known but `prior`, the experts' log weights at the start, and `handicap`, what their evidence must overcome at
+    /// every horizon. `scale` stretches all horizons.
+    pub fn new(prior: [f32; E], handicap: [f32; E], scale: f64) -> Self {
         Self {
             nodes: core::array::from_fn(|i| Node {
                 horizon: HORIZONS[i] * scale,
@@ -120,12 +131,14 @@ impl<const E: usize, const P: usize> Fusion<E, P> {
                 scored: 0.0,
                 spacing: 16.0,
                 last_scored: None,
+                unproven: E - 2,
                 log_weight: prior,
                 own: [0.0; E],
                 evidence: 0.0,
                 calibration: Calibration::new(),
             }),
             prior,
+            handicap,
             scale,
         }
     }
@@ -153,7 +166,7 @@ impl<const E: usize, const P: usize> Fusion<E, P> {
         let mut shorter = self.prior;
         for node in &mut self.nodes {
             node.score(at, raw, filtered, scale);
-            node.weigh(&shorter);
+            node.weigh(&shorter, &self.handicap);
             shorter = node.log_weight;
         }
     }
@@ -191,9 +204,9 @@ impl<const E: usize, const P: usize> Fusion<E, P> {
         }
     }
 
-    /// Whether expert `index` has ever been scored at `node`.
-    pub fn is_scored(&self, node: usize, index: usize) -> bool {
-        self.nodes[node].skill[index].weight > 0.0
+    /// Whether expert `index` has been scored often enough at `node` to be heard.
+    pub fn is_heard(&self, node: usize, index: usize) -> bool {
+        self.nodes[node].skill[index].trials >= PROBATION
     }
 
     /// Drops the forecasts under test, whose future will not come: the skill stays.
@@ -218,7 +231,7 @@ impl<const E: usize, const P: usize> Node<E, P> {
     fn wants(&self, at: Timestamp<Local>) -> bool {
         match self.frozen.back() {
             None => true,
-            Some(last) => at.since(last.at).as_secs_f64() >= self.horizon / (P as f64 / 2.0),
+            Some(last) => at.since(last.at).as_secs_f64() >= self.horizon / (P as f64 / 4.0),
         }
     }
 
@@ -280,8 +293,12 @@ impl<const E: usize, const P: usize> Node<E, P> {
                 let _ = known.push(square[i]);
             }
         }
-        known.sort_unstable_by(f32::total_cmp);
-        let Some(&median) = known.get(known.len() / 2) else { return };
+        if known.is_empty() {
+            return;
+        }
+        let least = f64::from(known.iter().copied().fold(f32::INFINITY, f32::min));
+        let middle = known.len() / 2;
+        let (_, &mut median, _) = known.select_nth_unstable_by(middle, f32::total_cmp);
         // An exchange that contradicts all experts alike tells nothing about them.
         let median = f64::from(median);
         let usual = self.level.min(median);
@@ -299,7 +316,9 @@ impl<const E: usize, const P: usize> Node<E, P> {
             self.spacing += (elapsed - self.spacing) / self.scored.min(50.0);
         }
         let floor = if self.horizon >= FAR * scale { FAR_FLOOR * usual } else { 0.0 };
-        let importance = 1.0 / (noise + floor).max(1e-18);
+        // Nor does one that even the best expert is far from: a spike.
+        let doubt = (least / (SPIKE * typical)).max(1.0);
+        let importance = 1.0 / ((noise + floor).max(1e-18) * doubt * doubt);
         for i in 0..E {
             let skill = &mut self.skill[i];
             skill.weight *= keep;
@@ -308,6 +327,7 @@ impl<const E: usize, const P: usize> Node<E, P> {
                 let total = skill.weight + importance;
                 skill.loss += (capped - skill.loss) * importance / total;
                 skill.weight = total;
+                skill.trials = skill.trials.saturating_add(1);
             }
         }
         let error = base + f64::from(frozen.fused) + f64::from(frozen.fused_slope) * extra;
@@ -331,6 +351,10 @@ impl<const E: usize, const P: usize> Node<E, P> {
         let overlap = 1.0 + OVERLAP * self.horizon / self.spacing.max(1e-3);
         self.evidence = (self.scored / overlap).min(MAX_EVIDENCE);
         for i in 0..E {
+            if self.skill[i].weight <= 0.0 {
+                self.own[i] = 0.0;
+                continue;
+            }
             // An expert that has been scored less than the others is taken to be mediocre where it was not.
             let known = (self.skill[i].weight / most).min(1.0);
             let loss = known * self.skill[i].loss + (1.0 - known) * mediocre;
@@ -339,12 +363,12 @@ impl<const E: usize, const P: usize> Node<E, P> {
     }
 
     /// The log weights, with what the next shorter horizon says.
-    fn weigh(&mut self, shorter: &[f32; E]) {
+    fn weigh(&mut self, shorter: &[f32; E], handicap: &[f32; E]) {
         let share = (NEIGHBOUR + (1.0 - NEIGHBOUR) / (1.0 + self.evidence / OWN)) as f32;
         let limit = -(NEIGHBOUR_LIMIT / (self.evidence + 0.3)) as f32;
         let mut highest = f32::NEG_INFINITY;
         for i in 0..E {
-            self.log_weight[i] = self.own[i] + (share * shorter[i]).max(limit);
+            self.log_weight[i] = self.own[i] + handicap[i] + (share * shorter[i]).max(limit);
             highest = highest.max(self.log_weight[i]);
         }
         for weight in &mut self.log_weight {
@@ -358,13 +382,18 @@ impl<const E: usize, const P: usize> Node<E, P> {
         for skill in self.skill.iter().filter(|s| s.weight > 0.0) {
             let _ = losses.push(skill.loss);
         }
-        losses.sort_unstable_by(f64::total_cmp);
-        losses.get(losses.len() / 2).copied().unwrap_or(best)
+        if losses.is_empty() {
+            return best;
+        }
+        let middle = losses.len() / 2;
+        *losses.select_nth_unstable_by(middle, f64::total_cmp).1
     }
 
     fn fuse(&self, predictions: &[Prediction; E]) -> Fused {
         let mut order: heapless::Vec<(f64, f32, usize), E> = heapless::Vec::new();
-        let speaks = |i: usize| predictions[i].displacement.is_finite();
+        let speaks = |i: usize| {
+            predictions[i].displacement.is_finite() && (i < self.unproven || self.skill[i].trials >= PROBATION)
+        };
         let highest = (0..E).filter(|&i| speaks(i)).map(|i| self.log_weight[i]).fold(f32::NEG_INFINITY, f32::max);
         let mut total = 0.0;
         for (i, prediction) in predictions.iter().enumerate() {

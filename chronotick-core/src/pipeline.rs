@@ -90,13 +90,13 @@ pub struct Counts {
     pub forecasts_muted: u64,
 }
 
-/// The state machine: `F` filters, `T` temperature filters, `E` experts (`F + 3 T + 9`), `P` frozen forecasts a horizon, `D`
+/// The state machine: `F` filters, `T` temperature filters, `E` experts (`F + 3 T + 11`), `P` frozen forecasts a horizon, `D`
 /// delays remembered per source, `S` sources, `N` fine and `M` coarser cells of history.
 #[derive(Clone, Debug)]
 pub struct Pipeline<
     const F: usize = 10,
     const T: usize = 5,
-    const E: usize = 34,
+    const E: usize = 36,
     const P: usize = 64,
     const D: usize = 1024,
     const S: usize = 8,
@@ -156,7 +156,7 @@ impl<
             filters: core::array::from_fn(|_| SampleFilter::new()),
             hard: HardBound::new(config.max_rate, config.max_drift, config.counter_resolution),
             track: None,
-            fusion: Fusion::new(estimator::prior::<F, E>(scale), scale),
+            fusion: Fusion::new(estimator::prior::<F, E>(scale), estimator::handicap(), scale),
             window: Window::new(config.forecast_step),
             asked: [None; 2],
             asked_at: [0; 2],
@@ -480,7 +480,7 @@ impl<
         let index = E - 2 + model.index();
         self.active[model.index()].is_some()
             && (0..NODES)
-                .any(|node| self.fusion.is_scored(node, index) && self.fusion.log_weights(node)[index] > CARRIES)
+                .any(|node| self.fusion.is_heard(node, index) && self.fusion.log_weights(node)[index] > CARRIES)
     }
 
     fn is_fresh(&self, track: &Track<F, T>, at: Timestamp<Local>) -> bool {

@@ -8,9 +8,10 @@
 //! **Experts**, in the order of their indices:
 //! 1. `F` lines, one per wander;
 //! 2. `T` lines with temperature held at its present value, then the same `T` with temperature returning to its means;
-//! 3. mean reversion: the rate returns to its average over several time constants;
-//! 4. the daily pattern, once more than a day is known;
-//! 5. the models' medians (filled in by the pipeline).
+//! 3. hold: the present offset stays, or moves at the leading filter's rate as far as that is significant;
+//! 4. mean reversion: the rate returns to its average over several time constants;
+//! 5. the daily pattern, once more than a day is known;
+//! 6. the models' medians (filled in by the pipeline).
 //!
 //! **Numerics.** Offsets inside are f64 seconds relative to an integer-nanosecond reference, moved along so that no digits are
 //! lost however long the clock runs.
@@ -36,7 +37,9 @@ const DAY: f64 = 86400.0;
 const SOON: f64 = 200.0;
 
 /// Experts beyond the filters: reversion, daily pattern, and one for each model.
-pub const EXTRA: usize = REVERSIONS.len() + 1 + 2;
+pub const EXTRA: usize = HOLDS + REVERSIONS.len() + 1 + 2;
+/// Experts that hold the present offset: as it is, and with a rate only as far as it is significant.
+const HOLDS: usize = 2;
 /// Experts per temperature filter: held, and one per temperature average.
 pub const PER_TEMPERATURE: usize = 1 + TEMPERATURE_AVERAGES.len();
 
@@ -250,12 +253,21 @@ impl<const F: usize, const T: usize> Bank<F, T> {
             };
             return relative(line, f.x + f.r * h + f.k * area, f.rate(then), f.var_at(h), h);
         }
-        // What follows are variations on the leading filter that do not differ from it soon.
-        if h < SOON * self.scale {
+        // What follows are variations on the leading filter, the same as it at the present.
+        if h <= 0.0 {
             return Prediction::NONE;
         }
         let index = index - T * PER_TEMPERATURE;
         let f = &self.plain[self.lead];
+        if index < HOLDS {
+            let rate = if index == 0 { 0.0 } else { significant(f) };
+            return relative(line, f.x + rate * h, rate, f.var_at(h), h);
+        }
+        // And these differ from it only later.
+        let index = index - HOLDS;
+        if h < SOON * self.scale {
+            return Prediction::NONE;
+        }
         if let Some(&(over, tau)) = REVERSIONS.get(index) {
             let which = AVERAGES.iter().position(|&a| a == over).unwrap_or(0);
             let Some(mean) = self.averages[which].mean() else { return Prediction::NONE };
@@ -314,6 +326,13 @@ impl Day {
     }
 }
 
+/// The rate shrunk towards none by what chance explains of it (James and Stein 1961): a clock that somebody already disciplines
+/// has no rate to extrapolate.
+fn significant(f: &Kalman) -> f64 {
+    let square = f.r * f.r;
+    if square > 0.0 { f.r * (1.0 - 4.0 * f.var_r() / square).max(0.0) } else { 0.0 }
+}
+
 fn relative(line: Line, x: f64, slope: f64, variance: f64, h: f64) -> Prediction {
     Prediction { displacement: x - line.x - line.r * h, slope: slope - line.r, variance }
 }
@@ -329,6 +348,20 @@ pub fn prior<const F: usize, const E: usize>(scale: f64) -> [f32; E] {
             return 0.0;
         }
         (-PER_DECADE * (libm::log10(wander_power(i, F, scale) * scale) - USUAL).abs()) as f32
+    })
+}
+
+/// What each expert's evidence must overcome at every horizon, as a log weight. A line that follows the filter has the benefit
+/// of the doubt; holding still would spoil every free-running clock for as long as nobody has seen it fail, and a model
+/// must earn its place.
+pub fn handicap<const E: usize>() -> [f32; E] {
+    const HOLD: f32 = -4.0;
+    const MODEL: f32 = -2.0;
+    let holds = E - EXTRA..E - EXTRA + HOLDS;
+    core::array::from_fn(|i| match i {
+        i if holds.contains(&i) => HOLD,
+        i if i >= E - 2 => MODEL,
+        _ => 0.0,
     })
 }
 
