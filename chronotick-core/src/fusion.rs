@@ -40,7 +40,7 @@ const SPIKE: f64 = 4.0;
 /// Log weights below this do not take part.
 const NEGLIGIBLE: f32 = -6.0;
 /// Forecasts of a model that must have been scored at a horizon before it is heard there.
-const PROBATION: u8 = 16;
+const PROBATION: u8 = 24;
 /// The weighted distribution is trimmed to its middle, from this share to the rest.
 const TRIM: f32 = 0.3;
 /// Seconds over which skill forgets, and at least so many horizons.

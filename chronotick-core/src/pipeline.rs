@@ -39,6 +39,8 @@ const DEADLINE: i64 = 4;
 const CARRIES: f32 = -3.0;
 /// Samples before forecasts are frozen: those of a clock that knows no rate yet say nothing about the experts.
 const PROVEN: u64 = 6;
+/// Samples before the filter's rate is recorded as history.
+const SETTLED: u64 = 16;
 /// How often the published line is renewed while nothing arrives.
 const RENEWAL: Span = Span::from_secs(1);
 
@@ -434,7 +436,10 @@ impl<
                 self.fusion.freeze(node, at, track.line, &predictions, &fused);
             }
         }
-        self.window.extend(at, Rate::new(track.line.r), sample.temperature.map(|t| t.value()));
+        // The guesses of a filter that is still finding its rate are no history to learn from.
+        if track.samples >= SETTLED {
+            self.window.extend(at, Rate::new(track.line.r), sample.temperature.map(|t| t.value()));
+        }
         self.track = Some(track);
     }
 

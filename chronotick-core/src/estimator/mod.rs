@@ -356,7 +356,7 @@ pub fn prior<const F: usize, const E: usize>(scale: f64) -> [f32; E] {
 /// must earn its place.
 pub fn handicap<const E: usize>() -> [f32; E] {
     const HOLD: f32 = -4.0;
-    const MODEL: f32 = -2.0;
+    const MODEL: f32 = -3.0;
     let holds = E - EXTRA..E - EXTRA + HOLDS;
     core::array::from_fn(|i| match i {
         i if holds.contains(&i) => HOLD,
