@@ -1,0 +1,56 @@
+//! What has to hold at every step of every run, whatever goes wrong.
+
+use std::fmt;
+
+/// A law of the clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Law {
+    /// The truth lies inside the estimate's hard bound while the assumptions hold.
+    Bound,
+    /// So it does for predictions, at every horizon.
+    PredictedBound,
+    /// So it does for what readers are served, the slew still to apply included.
+    ServedBound,
+    /// Two readings of an epoch never go backwards.
+    Monotone,
+    /// A new record of the same epoch starts where the old one was.
+    Continuous,
+    /// Bound and interval never shrink without new information.
+    Growth,
+    /// Numbers are numbers and intervals are intervals.
+    Finite,
+    /// The tier says when measurements are missing.
+    Tier,
+    /// A majority of liars is noticed.
+    Noticed,
+    /// A refused sample or forecast is an error, and nonsense is refused.
+    Refused,
+}
+
+impl fmt::Display for Law {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bound => "truth inside the bound",
+            Self::PredictedBound => "truth inside the predicted bound",
+            Self::ServedBound => "truth inside the served bound",
+            Self::Monotone => "served time monotone",
+            Self::Continuous => "served time continuous",
+            Self::Growth => "nothing shrinks without news",
+            Self::Finite => "numbers finite",
+            Self::Tier => "tier tells of silence",
+            Self::Noticed => "lying majority noticed",
+            Self::Refused => "nonsense refused",
+        })
+    }
+}
+
+/// A law was broken.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Violation {
+    /// Which.
+    pub law: Law,
+    /// Seconds after the start.
+    pub at: f64,
+    /// What was seen.
+    pub detail: String,
+}

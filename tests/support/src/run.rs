@@ -1,0 +1,391 @@
+//! One run in virtual time: the world, the faults, and the core driven as the daemon's loop drives it.
+
+use std::collections::VecDeque;
+
+use chronotick_core::fallback::{Reason, Tier};
+use chronotick_core::forecast::Forecast;
+use chronotick_core::pipeline::{Config, Pipeline};
+use chronotick_core::sample::Sample;
+use chronotick_core::served::{self, ClockRecord, Served, Target};
+use chronotick_core::units::{Local, Offset, Span, Temperature, Timestamp, Utc};
+use chronotick_host::sim::network::Conduct;
+use chronotick_host::sim::world::{START, World};
+use chronotick_host::sim::{Random, stream};
+use rand::RngExt;
+
+use crate::answers::Answers;
+use crate::laws::{Law, Violation};
+use crate::scenario::{Interruption, Scenario};
+
+/// Horizons at which frozen predictions are judged, in s.
+pub const HORIZONS: [f64; 6] = [0.0, 64.0, 256.0, 1024.0, 4096.0, 14_400.0];
+/// Seconds between freezes.
+const FREEZE: f64 = 256.0;
+/// Seconds before the first.
+const SETTLING: f64 = 1800.0;
+/// Violations kept of one run; one is enough to fail.
+const KEPT: usize = 8;
+
+/// What was seen at one horizon.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tally {
+    /// Predictions judged.
+    pub count: u32,
+    /// Sum of squared errors, s^2.
+    pub squares: f64,
+    /// Inside the 95 % interval.
+    pub inside: u32,
+    /// Sum of the interval's full widths, s.
+    pub width: f64,
+    /// Sum of squared errors of every expert, for the best of them; s^2.
+    pub experts: [f64; EXPERTS],
+}
+
+impl Tally {
+    const EMPTY: Self = Self { count: 0, squares: 0.0, inside: 0, width: 0.0, experts: [0.0; EXPERTS] };
+}
+
+/// Experts compared.
+pub const EXPERTS: usize = 34;
+
+/// How a run went.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// The run.
+    pub scenario: Scenario,
+    /// By [`HORIZONS`].
+    pub tallies: [Tally; HORIZONS.len()],
+    /// The first few.
+    pub violations: Vec<Violation>,
+    /// All.
+    pub violated: u32,
+    /// Exchanges delivered.
+    pub samples: u64,
+    /// Conflicts with the bound that the core reported.
+    pub conflicts: u32,
+    /// A digest of everything that was served: two runs of one seed agree in it.
+    pub digest: u64,
+}
+
+struct Pending {
+    target: Timestamp<Local>,
+    horizon: usize,
+    offset: Offset,
+    interval: Span,
+    bound: Span,
+    experts: [Offset; EXPERTS],
+}
+
+struct Run<'a> {
+    scenario: &'a Scenario,
+    config: Config,
+    pipeline: Box<Pipeline>,
+    served: Served,
+    outcome: Outcome,
+    random: Random,
+    /// reference - local beyond the world's own offset, in ns: the epoch, and what the machine slept through.
+    base: i64,
+    inbox: VecDeque<(Timestamp<Local>, Sample)>,
+    answers: VecDeque<(Timestamp<Local>, Forecast)>,
+    pending: VecDeque<Pending>,
+    frozen_at: f64,
+    last_sample: Option<Timestamp<Local>>,
+    last_reading: Option<(u16, Timestamp<Utc>)>,
+    last_widths: Option<(Span, Span)>,
+    /// Samples still inside their budget after whatever was done to them.
+    silence_since: Timestamp<Local>,
+    spacing: f64,
+}
+
+/// Runs `scenario` to its end.
+pub fn run(scenario: &Scenario) -> Outcome {
+    let config = Config { forecasters: [scenario.answers != Answers::None; 2], ..Config::default() };
+    let outcome = Outcome {
+        scenario: scenario.clone(),
+        tallies: [Tally::EMPTY; HORIZONS.len()],
+        violations: Vec::new(),
+        violated: 0,
+        samples: 0,
+        conflicts: 0,
+        digest: 0xcbf2_9ce4_8422_2325,
+    };
+    let polls = scenario.world.servers.iter().map(|s| s.poll).fold(f64::INFINITY, f64::min);
+    let run = Run {
+        scenario,
+        config,
+        pipeline: Box::new(Pipeline::new(config)),
+        served: Served::new(served::Config::default()),
+        outcome,
+        random: stream(scenario.seed, "faults"),
+        base: scenario.utc.saturating_sub(START.as_nanos()),
+        inbox: VecDeque::new(),
+        answers: VecDeque::new(),
+        pending: VecDeque::new(),
+        frozen_at: SETTLING,
+        last_sample: None,
+        last_reading: None,
+        last_widths: None,
+        silence_since: START,
+        spacing: polls,
+    };
+    run.live()
+}
+
+impl Run<'_> {
+    fn live(mut self) -> Outcome {
+        let mut world = World::new(&self.scenario.world, self.scenario.seed);
+        let mut interruptions = self.scenario.interruptions.clone().into_iter().peekable();
+        let mut fresh = Vec::new();
+        while world.elapsed() < self.scenario.seconds {
+            let truth = world.advance(&mut fresh);
+            for sample in fresh.drain(..) {
+                self.receive(sample);
+            }
+            let elapsed = world.elapsed();
+            if let Some((_, what)) = interruptions.next_if(|i| i.0 <= elapsed) {
+                self.interrupt(what, truth.local);
+            }
+            let true_offset = Offset::from_nanos(truth.offset.as_nanos().saturating_add(self.base));
+            self.step(truth.local, true_offset, elapsed);
+        }
+        self.outcome.conflicts = self.pipeline.bound_conflicts();
+        if !self.scenario.promised && self.lied_to() && self.outcome.conflicts == 0 && self.is_confident_and_wrong() {
+            self.violate(Law::Noticed, self.scenario.seconds, "never a conflict".to_owned());
+        }
+        self.outcome
+    }
+
+    /// Whether liars that contradict each other or the past were heard at all: one that has always lied alone cannot be told
+    /// from a truthful server.
+    fn lied_to(&self) -> bool {
+        let servers = &self.scenario.world.servers;
+        servers.iter().any(|s| s.conduct == Conduct::Honest)
+            && servers.iter().any(|s| matches!(s.conduct, Conduct::Wrong(by) if by.abs() > 1.0))
+    }
+
+    fn is_confident_and_wrong(&self) -> bool {
+        let tally = &self.outcome.tallies[0];
+        tally.count > 0 && tally.inside == 0
+    }
+
+    /// What the daemon's loop does in one turn, and what readers see.
+    fn step(&mut self, now: Timestamp<Local>, truth: Offset, elapsed: f64) {
+        let mut news = false;
+        while let Some((_, sample)) = self.inbox.pop_front_if(|(at, _)| *at <= now) {
+            news |= self.deliver(now, &sample, elapsed);
+        }
+        while let Some((_, forecast)) = self.answers.pop_front_if(|(at, _)| *at <= now) {
+            news |= self.pipeline.handle_forecast(now, &forecast).is_ok();
+        }
+        self.pipeline.handle_timeout(now);
+        while let Some(request) = self.pipeline.poll_request(now) {
+            for (takes, forecast) in self.scenario.answers.to(&request) {
+                self.answers.push_back((now.saturating_add(takes), forecast));
+            }
+        }
+        self.judge_estimate(now, truth, news, elapsed);
+        self.publish(now, elapsed);
+        self.judge_reading(now, truth, elapsed);
+        self.judge_predictions(now, truth, elapsed);
+        if elapsed >= self.frozen_at {
+            self.freeze(now, elapsed);
+        }
+    }
+
+    /// An exchange is over: the network's faults decide when, how often and as what it reaches the core.
+    fn receive(&mut self, mut sample: Sample) {
+        sample.offset = Offset::from_nanos(sample.offset.as_nanos().saturating_add(self.base));
+        let faults = self.scenario.faults;
+        let mut happens = |chance: f64| chance > 0.0 && self.random.random::<f64>() < chance;
+        let mut arrives = sample.local.saturating_add(Span::from_nanos(sample.delay.as_nanos() / 2 + 1));
+        let twice = happens(faults.twice);
+        if happens(faults.temperature) {
+            sample.temperature = Some(Temperature::new(f64::NAN));
+        }
+        if happens(faults.delay) {
+            sample.delay = Span::from_nanos(-1 - sample.delay.as_nanos());
+        }
+        if happens(faults.root_distance) {
+            sample.root_distance = Span::from_nanos(i64::MIN);
+        }
+        if happens(faults.future) {
+            sample.local = sample.local.saturating_add(Span::from_secs(3600));
+        }
+        if happens(faults.late) {
+            arrives = arrives.saturating_add(Span::from_secs_f64(10.0 * self.random.random::<f64>()));
+        }
+        for _ in 0..=u32::from(twice) {
+            let place = self.inbox.partition_point(|(at, _)| *at <= arrives);
+            self.inbox.insert(place, (arrives, sample));
+        }
+    }
+
+    fn deliver(&mut self, now: Timestamp<Local>, sample: &Sample, elapsed: f64) -> bool {
+        self.outcome.samples += 1;
+        let nonsense = sample.validate().is_err() || sample.local > now;
+        match self.pipeline.handle_sample(now, sample) {
+            Ok(()) => {
+                if nonsense {
+                    self.violate(Law::Refused, elapsed, format!("{sample:?} was accepted"));
+                }
+                if let Some(last) = self.last_sample {
+                    let gap = sample.local.since(last).as_secs_f64();
+                    self.spacing += (gap - self.spacing) / 8.0;
+                }
+                self.last_sample = Some(sample.local);
+                self.silence_since = sample.local;
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn interrupt(&mut self, what: Interruption, now: Timestamp<Local>) {
+        self.pending.clear();
+        self.answers.clear();
+        self.inbox.clear();
+        self.last_sample = None;
+        self.last_widths = None;
+        match what {
+            Interruption::Crash => {
+                self.outcome.conflicts += self.pipeline.bound_conflicts();
+                *self.pipeline = Pipeline::new(self.config);
+                let config = served::Config::default();
+                self.served = match self.served.record() {
+                    Some(record) => Served::resume(config, *record),
+                    None => Served::new(config),
+                };
+            }
+            Interruption::Suspend(seconds) => {
+                self.base = self.base.saturating_add(Span::from_secs_f64(seconds).as_nanos());
+                let raw = Target { reason: Reason::Suspended, ..Target::raw(now, Offset::from_nanos(self.base)) };
+                self.served.update(&raw);
+                self.pipeline.handle_discontinuity();
+            }
+        }
+    }
+
+    fn judge_estimate(&mut self, now: Timestamp<Local>, truth: Offset, news: bool, elapsed: f64) {
+        let Some(estimate) = self.pipeline.estimate(now) else {
+            if self.last_sample.is_some() {
+                self.violate(Law::Finite, elapsed, "no estimate after a sample".to_owned());
+            }
+            return;
+        };
+        let (interval, bound) = (estimate.interval.half_width(), estimate.bound.half_width());
+        let error = estimate.offset.since(truth).abs();
+        if self.scenario.promised && error > bound {
+            self.violate(Law::Bound, elapsed, format!("off by {error:?}, bound {bound:?}, tier {}", estimate.tier));
+        }
+        if interval < Span::ZERO || bound < Span::ZERO {
+            self.violate(Law::Finite, elapsed, format!("interval {interval:?}, bound {bound:?}"));
+        }
+        if let Some((last_interval, last_bound)) = self.last_widths
+            && !news
+            && (interval < last_interval || bound < last_bound)
+        {
+            let detail = format!("interval {last_interval:?} -> {interval:?}, bound {last_bound:?} -> {bound:?}");
+            self.violate(Law::Growth, elapsed, detail);
+        }
+        self.last_widths = Some((interval, bound));
+        let quiet = now.since(self.silence_since).as_secs_f64();
+        let patience = self.config.holdover_after.as_secs_f64().max(16.0 * self.spacing) + 60.0;
+        if quiet > patience && estimate.tier < Tier::Holdover {
+            self.violate(Law::Tier, elapsed, format!("tier {} after {quiet:.0} s of silence", estimate.tier));
+        }
+    }
+
+    fn publish(&mut self, now: Timestamp<Local>, elapsed: f64) {
+        let Some(target) = self.pipeline.target(now) else { return };
+        let old = self.served.record().copied();
+        let new = self.served.update(&target);
+        if let Some(old) = old.filter(|old| old.epoch == new.epoch) {
+            let jump = new.utc_at(new.at).since(old.utc_at(new.at)).as_nanos();
+            // A new line may start above the old one by what its slope gains over the lead.
+            let lead = served::Config::default().lead.as_secs_f64();
+            #[expect(clippy::cast_possible_truncation, reason = "nanoseconds")]
+            let most = (1e9 * lead * 0.02) as i64 + 2;
+            if !(-2..=most).contains(&jump) {
+                self.violate(Law::Continuous, elapsed, format!("jump of {jump} ns within epoch {}", new.epoch));
+            }
+        }
+    }
+
+    fn judge_reading(&mut self, now: Timestamp<Local>, truth: Offset, elapsed: f64) {
+        let Some(record) = self.served.record().copied() else { return };
+        // A reader a little later than the record's start, at a random instant before the next.
+        let at = record.at.max(now).saturating_add(Span::from_nanos(self.random.random_range(0..1_000_000)));
+        let reading: ClockRecord = record.advance(at);
+        self.digest(reading.utc.as_nanos());
+        if let Some((epoch, last)) = self.last_reading
+            && epoch == reading.epoch
+            && reading.utc < last
+        {
+            self.violate(Law::Monotone, elapsed, format!("{last:?} then {:?}", reading.utc));
+        }
+        self.last_reading = Some((reading.epoch, reading.utc));
+        if reading.tier != Tier::Raw && self.scenario.promised {
+            // The truth moves by its rate until the reading: a millisecond at 200 ppm.
+            let slack = Span::from_nanos(300);
+            let error = reading.utc.offset_from(at).since(truth).abs();
+            if error > reading.bound.half_width().saturating_add(slack) {
+                let detail = format!("off by {error:?}, bound {:?}, tier {}", reading.bound.half_width(), reading.tier);
+                self.violate(Law::ServedBound, elapsed, detail);
+            }
+        }
+    }
+
+    fn freeze(&mut self, now: Timestamp<Local>, elapsed: f64) {
+        self.frozen_at = elapsed + FREEZE;
+        let mut widest = (Span::ZERO, Span::ZERO);
+        for (horizon, &h) in HORIZONS.iter().enumerate() {
+            let target = now.saturating_add(Span::from_secs_f64(h));
+            let Some(estimate) = self.pipeline.estimate(target) else { continue };
+            let (interval, bound) = (estimate.interval.half_width(), estimate.bound.half_width());
+            if bound < widest.1 {
+                self.violate(Law::Growth, elapsed, format!("bound {:?} -> {bound:?} at {h} s", widest.1));
+            }
+            widest = (interval, bound);
+            let experts =
+                std::array::from_fn(|i| self.pipeline.expert(i, target).unwrap_or(Offset::from_nanos(i64::MIN)));
+            self.pending.push_back(Pending { target, horizon, offset: estimate.offset, interval, bound, experts });
+        }
+        self.pending.make_contiguous().sort_by_key(|p| p.target);
+    }
+
+    /// The world moves in steps, so a target is judged at the end of the step in which it falls.
+    fn judge_predictions(&mut self, now: Timestamp<Local>, truth: Offset, elapsed: f64) {
+        while let Some(p) = self.pending.pop_front_if(|p| p.target <= now) {
+            let error = p.offset.since(truth);
+            if self.scenario.promised && error.abs() > p.bound {
+                let h = HORIZONS[p.horizon];
+                self.violate(
+                    Law::PredictedBound,
+                    elapsed,
+                    format!("off by {error:?}, bound {:?}, horizon {h} s", p.bound),
+                );
+            }
+            let tally = &mut self.outcome.tallies[p.horizon];
+            tally.count += 1;
+            tally.squares += error.as_secs_f64().powi(2);
+            tally.inside += u32::from(error.abs() <= p.interval);
+            tally.width += 2.0 * p.interval.as_secs_f64();
+            for (sum, expert) in tally.experts.iter_mut().zip(p.experts) {
+                *sum += expert.since(truth).as_secs_f64().powi(2);
+            }
+        }
+    }
+
+    fn digest(&mut self, value: i64) {
+        for byte in value.to_le_bytes() {
+            self.outcome.digest = (self.outcome.digest ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+        }
+    }
+
+    fn violate(&mut self, law: Law, at: f64, detail: String) {
+        self.outcome.violated += 1;
+        if self.outcome.violations.len() < KEPT && !self.outcome.violations.iter().any(|v| v.law == law) {
+            self.outcome.violations.push(Violation { law, at, detail });
+        }
+    }
+}

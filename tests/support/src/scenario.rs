@@ -1,0 +1,235 @@
+//! What happens in one run: the world, the servers' conduct, the faults and their instants, all from one seed.
+
+use chronotick_host::sim::kinds::{Kind, Split};
+use chronotick_host::sim::network::Conduct;
+use chronotick_host::sim::stream;
+use chronotick_host::sim::world::WorldParams;
+use rand::RngExt;
+
+use crate::answers::Answers;
+
+/// Families of scenarios; each is a row of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Family {
+    /// One honest server, a world from the training ranges.
+    Honest,
+    /// One honest server, a world from ranges that nothing was tuned on.
+    HeldOut,
+    /// Three to five servers, a minority of them wrong in some way.
+    Minority,
+    /// Half of the servers or more are wrong: no bound can be promised, and the tier has to say so.
+    Majority,
+    /// The worker answers in every way that a worker can.
+    Worker,
+    /// Exchanges arrive twice, late, out of order, or with nonsense in them.
+    Faults,
+    /// The daemon crashes and is started again; the machine is suspended.
+    Restarts,
+    /// A minute before or after the instants at which formats overflow.
+    Epochs,
+    /// All of it at random.
+    Chaos,
+}
+
+impl Family {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Honest,
+        Self::HeldOut,
+        Self::Minority,
+        Self::Majority,
+        Self::Worker,
+        Self::Faults,
+        Self::Restarts,
+        Self::Epochs,
+        Self::Chaos,
+    ];
+
+    /// For tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Honest => "honest",
+            Self::HeldOut => "held-out",
+            Self::Minority => "minority",
+            Self::Majority => "majority",
+            Self::Worker => "worker",
+            Self::Faults => "faults",
+            Self::Restarts => "restarts",
+            Self::Epochs => "epochs",
+            Self::Chaos => "chaos",
+        }
+    }
+
+    /// The family of `seed`: they take turns.
+    pub fn of(seed: u64) -> Self {
+        let count = Self::ALL.len() as u64;
+        Self::ALL[usize::try_from(seed % count).unwrap_or(0)]
+    }
+}
+
+/// How exchanges are mistreated on their way to the core: the chance of each.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Faults {
+    /// Delivered twice.
+    pub twice: f64,
+    /// Delivered up to 10 s late.
+    pub late: f64,
+    /// A temperature that is no number.
+    pub temperature: f64,
+    /// A negative delay.
+    pub delay: f64,
+    /// A negative root distance.
+    pub root_distance: f64,
+    /// Stamped an hour in the future.
+    pub future: f64,
+}
+
+/// What interrupts the run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Interruption {
+    /// The daemon dies and is started again, without what it knew.
+    Crash,
+    /// The machine sleeps for so many seconds: its counter stands still.
+    Suspend(f64),
+}
+
+/// One run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scenario {
+    /// Reruns it.
+    pub seed: u64,
+    /// Its row of the table.
+    pub family: Family,
+    /// The physics.
+    pub world: WorldParams,
+    /// Length, in s.
+    pub seconds: f64,
+    /// UTC when the local clock shows the start of the world, in ns since 1970.
+    pub utc: i64,
+    /// What happens to exchanges.
+    pub faults: Faults,
+    /// What the worker does.
+    pub answers: Answers,
+    /// When, in s, and what.
+    pub interruptions: Vec<(f64, Interruption)>,
+    /// A majority of the servers keeps to its budget, so the hard bound is promised.
+    pub promised: bool,
+}
+
+const SECOND: i64 = 1_000_000_000;
+/// Unix times at which formats turn over: 1970, NTP era 1 (2036), 32-bit signed (2038), 32-bit unsigned (2106), and two
+/// days before 64-bit nanoseconds end (2262).
+pub const EDGES: [i64; 5] = [0, 2_085_978_496, 2_147_483_648, 4_294_967_296, i64::MAX / SECOND - 2 * 86_400];
+
+impl Scenario {
+    /// The run that `seed` stands for, `hours` long.
+    pub fn new(seed: u64, hours: f64) -> Self {
+        Self::of_family(Family::of(seed), seed, hours)
+    }
+
+    /// The run of a given family.
+    pub fn of_family(family: Family, seed: u64, hours: f64) -> Self {
+        let mut random = stream(seed, "scenario");
+        let seconds = 3600.0 * hours;
+        let split = match family {
+            Family::HeldOut => Split::HeldOut,
+            Family::Chaos if random.random_bool(0.5) => Split::HeldOut,
+            _ => Split::Training,
+        };
+        let mut scenario = Self {
+            seed,
+            family,
+            world: Kind::Random(split).params(seed),
+            seconds,
+            utc: 1_750_000_000 * SECOND,
+            faults: Faults::default(),
+            answers: Answers::None,
+            interruptions: Vec::new(),
+            promised: true,
+        };
+        let chaos = family == Family::Chaos;
+        if chaos || family == Family::Minority || family == Family::Majority {
+            scenario.draw_servers(family == Family::Majority || (chaos && random.random_bool(0.3)));
+        }
+        if family == Family::Worker || (chaos && random.random_bool(0.7)) {
+            scenario.answers = Answers::ALL[random.random_range(0..Answers::ALL.len())];
+        }
+        if family == Family::Faults || (chaos && random.random_bool(0.7)) {
+            let mut chance = || if random.random_bool(0.6) { random.random_range(0.0..0.1) } else { 0.0 };
+            scenario.faults = Faults {
+                twice: chance(),
+                late: chance(),
+                temperature: chance(),
+                delay: chance(),
+                root_distance: chance(),
+                future: chance(),
+            };
+        }
+        if family == Family::Restarts || (chaos && random.random_bool(0.5)) {
+            for _ in 0..random.random_range(1..4) {
+                let at = random.random_range(600.0..seconds.max(700.0));
+                let what = if random.random_bool(0.5) {
+                    Interruption::Crash
+                } else {
+                    Interruption::Suspend(random.random_range(1.0..30_000.0))
+                };
+                scenario.interruptions.push((at, what));
+            }
+            scenario.interruptions.sort_by(|a, b| a.0.total_cmp(&b.0));
+        }
+        if family == Family::Epochs || (chaos && random.random_bool(0.2)) {
+            let edge = EDGES[random.random_range(0..EDGES.len())];
+            let before = random.random_range(0.0..seconds);
+            #[expect(clippy::cast_possible_truncation, reason = "hours in nanoseconds")]
+            let before = (before * 1e9) as i64;
+            scenario.utc = edge * SECOND - before;
+        }
+        scenario
+    }
+
+    /// Three to five servers, `bad` of them wrong: a minority, or at least half.
+    fn draw_servers(&mut self, most_are_bad: bool) {
+        let mut random = stream(self.seed, "servers");
+        let count: usize = random.random_range(3..=5);
+        let bad = if most_are_bad {
+            random.random_range(count.div_ceil(2)..=count)
+        } else {
+            random.random_range(1..=(count - 1) / 2)
+        };
+        let first = self.world.servers[0];
+        self.world.servers = (0..count)
+            .map(|index| {
+                let mut server =
+                    Kind::Random(Split::Training).params(self.seed ^ ((index as u64 + 1) << 40)).servers[0];
+                // All asked as often, or the busiest would be most of the evidence.
+                server.poll = first.poll;
+                server.burst = first.burst;
+                server.first_poll = 0.3 * index as f64;
+                server
+            })
+            .collect();
+        for server in &mut self.world.servers[..bad] {
+            let sign = if random.random_bool(0.5) { 1.0 } else { -1.0 };
+            // From just beyond its own budget to seconds.
+            let budget = server.root_distance + server.forward.base + server.backward.base + server.forward.queue;
+            let by = sign * budget * 10f64.powf(random.random_range(0.3..4.0));
+            let from = random.random_range(0.0..self.seconds);
+            server.conduct = match random.random_range(0..4) {
+                0 => Conduct::Wrong(by),
+                1 => Conduct::Drifting { from, rate: by / 3600.0 },
+                2 => Conduct::Stepping { from, by },
+                _ => Conduct::Silent { from, until: from + 7200.0 },
+            };
+        }
+        // The bad are not always the first.
+        let shift = random.random_range(0..count);
+        self.world.servers.rotate_left(shift);
+        let lying = self
+            .world
+            .servers
+            .iter()
+            .filter(|s| !matches!(s.conduct, Conduct::Honest | Conduct::Silent { .. }))
+            .count();
+        self.promised = 2 * lying < count;
+    }
+}
