@@ -257,7 +257,7 @@ impl<
         let (closed, measured) = (self.window.closed(), self.window.measured());
         let model = Model::ALL.into_iter().find(|model| {
             let slot = model.index();
-            let due = self.asked_at[slot] == 0 || closed - self.asked_at[slot] >= CADENCE[slot];
+            let due = self.asked_at[slot] == 0 || closed.wrapping_sub(self.asked_at[slot]) >= CADENCE[slot];
             self.config.forecasters[slot] && self.asked[slot].is_none() && measured >= YOUNG[slot] && due
         })?;
         let (var_x, var_r) = track.bank.line_variance();

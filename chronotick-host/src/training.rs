@@ -25,6 +25,7 @@ use chronotick_core::units::{Local, Offset, Span, Timestamp};
 use rand::RngExt;
 
 use crate::sim::kinds::{Kind, Split};
+use crate::sim::network::ServerParams;
 use crate::sim::stream;
 use crate::sim::world::{Recording, Truth, World};
 use crate::worker::tensors::{self, Inputs, Normaliser, SCALARS};
@@ -151,7 +152,7 @@ fn add_world(windows: &mut Windows, part: Part, seed: u64) {
     let Recording { mut samples, mut truth } = World::new(&params, seed).record(seconds + AFTER);
     // Half the difference between the ways out and back shifts every measurement alike. Nothing can see it, so it is no
     // target: the models are to say what the oscillator does.
-    let unseen = params.servers.first().map_or(0.0, |s| (s.forward.base - s.backward.base) / 2.0);
+    let unseen = params.servers.first().map_or(0.0, ServerParams::unseen);
     for instant in &mut truth {
         instant.offset = instant.offset.saturating_add(Span::from_secs_f64(unseen));
     }

@@ -434,7 +434,7 @@ fn random_server(draw: &mut Draw<'_>) -> ServerParams {
     } else {
         (draw.log((1e-3, 4e-2), (1e-3, 0.12)), draw.log((5e-5, 2e-3), (3e-5, 4e-3)))
     };
-    let asymmetry = 0.1 * normal(draw.random);
+    let asymmetry = if draw.chance(0.5) { 0.0 } else { 0.05 * normal(draw.random) };
     let skew = (0.3 * normal(draw.random)).exp();
     let mut s = ServerParams {
         forward: Direction { base: base * (1.0 + asymmetry).clamp(0.5, 1.5), queue: queue * skew },

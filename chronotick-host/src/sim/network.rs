@@ -81,6 +81,14 @@ pub struct ServerParams {
     pub conduct: Conduct,
 }
 
+impl ServerParams {
+    /// Half the difference between the ways out and back, in s: it shifts every measurement alike, so nothing that only
+    /// sees exchanges with this server can tell it from the offset itself.
+    pub fn unseen(&self) -> f64 {
+        (self.forward.base - self.backward.base) / 2.0
+    }
+}
+
 /// What a server does. Only [`Conduct::Honest`] keeps to the claimed budget.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Conduct {

@@ -23,6 +23,8 @@ pub enum Law {
     Tier,
     /// A majority of liars is noticed.
     Noticed,
+    /// Nothing panics.
+    Panic,
     /// A refused sample or forecast is an error, and nonsense is refused.
     Refused,
 }
@@ -39,6 +41,7 @@ impl fmt::Display for Law {
             Self::Finite => "numbers finite",
             Self::Tier => "tier tells of silence",
             Self::Noticed => "lying majority noticed",
+            Self::Panic => "nothing panics",
             Self::Refused => "nonsense refused",
         })
     }

@@ -92,13 +92,24 @@ struct Run<'a> {
     last_sample: Option<Timestamp<Local>>,
     last_reading: Option<(u16, Timestamp<Utc>)>,
     last_widths: Option<(Span, Span)>,
-    /// Samples still inside their budget after whatever was done to them.
     silence_since: Timestamp<Local>,
     spacing: f64,
+    /// What no exchange can tell from the offset: errors are counted from there, bounds from the truth.
+    unseen: Span,
 }
 
-/// Runs `scenario` to its end.
+/// Runs `scenario` to its end. A panic of the core is a broken law.
 pub fn run(scenario: &Scenario) -> Outcome {
+    let outcome = std::panic::catch_unwind(|| started(scenario).live());
+    outcome.unwrap_or_else(|_| {
+        let mut outcome = started(scenario).outcome;
+        outcome.violated = 1;
+        outcome.violations.push(Violation { law: Law::Panic, at: 0.0, detail: "see above".to_owned() });
+        outcome
+    })
+}
+
+fn started(scenario: &Scenario) -> Run<'_> {
     let config = Config { forecasters: [scenario.answers != Answers::None; 2], ..Config::default() };
     let outcome = Outcome {
         scenario: scenario.clone(),
@@ -110,7 +121,7 @@ pub fn run(scenario: &Scenario) -> Outcome {
         digest: 0xcbf2_9ce4_8422_2325,
     };
     let polls = scenario.world.servers.iter().map(|s| s.poll).fold(f64::INFINITY, f64::min);
-    let run = Run {
+    Run {
         scenario,
         config,
         pipeline: Box::new(Pipeline::new(config)),
@@ -127,8 +138,16 @@ pub fn run(scenario: &Scenario) -> Outcome {
         last_widths: None,
         silence_since: START,
         spacing: polls,
-    };
-    run.live()
+        unseen: Span::from_secs_f64(unseen(scenario)),
+    }
+}
+
+/// Of one server its asymmetry; several servers together can tell some of it, and are judged by the truth.
+fn unseen(scenario: &Scenario) -> f64 {
+    match &scenario.world.servers[..] {
+        [only] => only.unseen(),
+        _ => 0.0,
+    }
 }
 
 impl Run<'_> {
@@ -365,6 +384,8 @@ impl Run<'_> {
                     format!("off by {error:?}, bound {:?}, horizon {h} s", p.bound),
                 );
             }
+            let truth = truth.saturating_add(self.unseen);
+            let error = p.offset.since(truth);
             let tally = &mut self.outcome.tallies[p.horizon];
             tally.count += 1;
             tally.squares += error.as_secs_f64().powi(2);
