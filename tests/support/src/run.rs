@@ -205,10 +205,10 @@ impl Run<'_> {
         self.judge_estimate(now, truth, news, elapsed);
         self.publish(now, elapsed);
         self.judge_reading(now, truth, elapsed);
-        self.judge_predictions(now, truth, elapsed);
         if elapsed >= self.frozen_at {
             self.freeze(now, elapsed);
         }
+        self.judge_predictions(now, truth, elapsed);
     }
 
     /// An exchange is over: the network's faults decide when, how often and as what it reaches the core.
@@ -372,7 +372,7 @@ impl Run<'_> {
         self.pending.make_contiguous().sort_by_key(|p| p.target);
     }
 
-    /// The world moves in steps, so a target is judged at the end of the step in which it falls.
+    /// Freezes happen at the ends of steps and horizons are whole steps, so a target is the very instant of a truth.
     fn judge_predictions(&mut self, now: Timestamp<Local>, truth: Offset, elapsed: f64) {
         while let Some(p) = self.pending.pop_front_if(|p| p.target <= now) {
             let error = p.offset.since(truth);
