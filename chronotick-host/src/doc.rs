@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use chronotick_core::served::{self, Target};
 use chronotick_core::{ErrorBound, Offset, PredictionInterval, Rate, Reason, Span, Tier};
 
+use crate::clock::ChronoTick;
 use crate::os::counter::{LocalClock, SystemCounter};
 use crate::publisher::Publisher;
 use crate::reader::Reader;
@@ -58,6 +59,12 @@ impl Daemon {
     #[expect(clippy::expect_used, reason = "only examples and tests call this")]
     pub fn attach(&self) -> Reader {
         Reader::attach(&self.path).expect("the page was just made")
+    }
+
+    /// A clock that reads it.
+    #[expect(clippy::expect_used, reason = "only examples and tests call this")]
+    pub fn clock(&self) -> ChronoTick {
+        ChronoTick::builder().page(&self.path).attach().expect("the page was just made")
     }
 
     /// Publishes another record like the first.

@@ -1,4 +1,20 @@
-//! The host side of ChronoTick.
+//! The time, corrected, with honest error bounds, for less than the operating system's own clock costs.
+//!
+//! ```no_run
+//! let clock = chronotick_host::ChronoTick::attach()?; // a daemon runs on this machine: `chronotick run`
+//! let now = clock.now();
+//! println!("UTC is between {:?} and {:?}", now.earliest(), now.latest());
+//! # Ok::<(), chronotick_host::Error>(())
+//! ```
+//!
+//! * [`ChronoTick`] attaches to the machine's daemon, or [starts](clock::Builder::start) one in this program;
+//!   [`ChronoTick::now`] is the read. [`start`], [`time`], [`time_detailed`], [`status`] and [`stop`] do without a handle.
+//! * [`Timestamp`] is what it returns: UTC, its hard bound, its 95 % interval, its tier and why it has it.
+//! * [`definitely_before`], [`ChronoTick::commit_wait`], [`ChronoTick::wait_until`] and [`ChronoTick::project`] are what the
+//!   bounds are for.
+//! * [`Reader`] is the read alone, for programs that only have the page.
+//!
+//! A program that only reads needs `default-features = false`. Features `jiff` and `chrono` convert to those crates' types.
 #![deny(unsafe_code)]
 
 pub mod os;
@@ -25,6 +41,8 @@ pub mod timestamp;
 
 pub mod runner;
 
+pub mod clock;
+
 pub mod trace;
 
 pub mod replay;
@@ -38,6 +56,7 @@ pub mod training;
 #[doc(hidden)]
 pub mod doc;
 
+pub use clock::{ChronoTick, NotSynchronised, start, start_with, status, stop, time, time_detailed};
 pub use config::Config;
 pub use error::Error;
 pub use reader::Reader;

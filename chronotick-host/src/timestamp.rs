@@ -135,12 +135,11 @@ impl Timestamp {
 ///
 /// ```
 /// # let daemon = chronotick_host::doc::daemon();
-/// # let clock = daemon.attach();
-/// let a = clock.now();
+/// # let clock = daemon.clock();
+/// let (a, b) = (clock.now(), clock.now());
+/// assert!(!chronotick_host::definitely_before(&a, &b), "both could have been the earlier one");
 /// std::thread::sleep(std::time::Duration::from_millis(2));
-/// let b = clock.now();
-/// assert!(!chronotick_host::definitely_before(&b, &a));
-
+/// assert!(chronotick_host::definitely_before(&a, &clock.now()), "each is bounded by 0.5 ms here");
 /// ```
 pub fn definitely_before(a: &Timestamp, b: &Timestamp) -> bool {
     a.bound().is_bounded() && b.bound().is_bounded() && a.latest() < b.earliest()

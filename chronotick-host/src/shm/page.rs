@@ -20,6 +20,7 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 use super::atomic::{AtomicU64, Ordering};
 use super::latch;
 use super::map::Mapping;
+use crate::error::{Error, Kind};
 use crate::os::counter::{CounterKind, LocalClock, SystemCounter};
 use crate::timestamp::Timestamp;
 
@@ -75,6 +76,12 @@ pub enum PageError {
         /// The file.
         path: PathBuf,
     },
+    /// More pages than one program can start a clock on.
+    #[error("{path} is one page too many for this program: use `ChronoTick` handles for many clocks")]
+    TooMany {
+        /// The file.
+        path: PathBuf,
+    },
     /// The operating system refused something.
     #[error("{path}: {source}")]
     Io {
@@ -91,6 +98,22 @@ impl PageError {
         move |source| match source.kind() {
             io::ErrorKind::NotFound => Self::Missing { path },
             _ => Self::Io { path, source },
+        }
+    }
+}
+
+impl From<PageError> for Error {
+    fn from(cause: PageError) -> Self {
+        let kind = match cause {
+            PageError::Busy { .. } => Kind::AlreadyRunning,
+            PageError::Missing { .. } => Kind::NotRunning,
+            PageError::Io { .. } | PageError::TooMany { .. } => Kind::System,
+            _ => Kind::Incompatible,
+        };
+        let message = cause.to_string();
+        match cause {
+            PageError::Io { path, source } => Self::system(format!("cannot use {}", path.display()), source),
+            _ => Self::new(kind, message),
         }
     }
 }

@@ -142,10 +142,12 @@ fn monotone() -> bool {
         sample.offset = sample.offset.saturating_add(Span::from_nanos(error));
         let _ = pipeline.handle_sample(sample.local, &sample);
         let Some(target) = pipeline.target(sample.local) else { return false };
-        let next = ClockPage::encode(&served.update(&target), &CounterScale::NANOS);
-        page = if page.is_blank() { next } else { next.not_before(page.utc_at(next.anchor())) };
+        let record = served.update(&target);
+        let next = ClockPage::encode(&record, &CounterScale::NANOS);
+        let start = CounterScale::NANOS.ticks(record.at);
+        page = if page.is_blank() { next } else { next.not_before(start, page.utc_at(start)) };
         for step in 0..10_u64 {
-            let counter = page.anchor() + step * 150_000_000;
+            let counter = start + step * 150_000_000;
             let utc = page.time_at(counter, WidestGrowth { bound: 1, interval: 1 }).utc().as_nanos();
             if utc < last {
                 return false;
