@@ -54,12 +54,17 @@ impl HardBound {
         }
     }
 
-    /// Takes in an exchange with a selected server. Returns whether it agrees with everything before.
-    pub fn update(&mut self, sample: &Sample) -> bool {
-        let at = sample.local;
+    /// Where the offset lies if the server of this exchange told the truth.
+    pub fn interval(&self, sample: &Sample) -> (Offset, Offset) {
         let during = Rate::new(self.max_rate).over(Span::from_nanos(sample.delay.as_nanos() / 2 + 1));
         let half = sample.error_bound().saturating_add(self.resolution).saturating_add(during);
-        let fresh = Confined { at, low: sample.offset.saturating_sub(half), high: sample.offset.saturating_add(half) };
+        (sample.offset.saturating_sub(half), sample.offset.saturating_add(half))
+    }
+
+    /// The offset at `at` lies between `low` and `high`, as the selected servers say. Returns whether that agrees with everything
+    /// before.
+    pub fn update(&mut self, at: Timestamp<Local>, low: Offset, high: Offset) -> bool {
+        let fresh = Confined { at, low, high };
         let mut agrees = true;
         let confined = match self.now {
             None => fresh,
@@ -174,6 +179,12 @@ mod tests {
         }
     }
 
+    fn feed(bound: &mut HardBound, at: i64, offset: i64, delay: i64) -> bool {
+        let sample = sample(at, offset, delay);
+        let (low, high) = bound.interval(&sample);
+        bound.update(sample.local, low, high)
+    }
+
     fn bound() -> HardBound {
         HardBound::new(Rate::from_ppm(500.0), Rate::from_ppm(50.0), Span::from_nanos(1))
     }
@@ -189,7 +200,7 @@ mod tests {
         // A clock that loses exactly 100 ppm, seen once a minute for an hour.
         for i in 0..60 {
             let at = i * 60_000_000_000;
-            assert!(bound.update(&sample(at, at / 10_000, 100_000)));
+            assert!(feed(&mut bound, at, at / 10_000, 100_000));
         }
         let last = 59 * 60_000_000_000i64;
         let (low, high) = bound.rates();
@@ -203,8 +214,8 @@ mod tests {
     #[test]
     fn a_contradiction_is_reported_and_starts_afresh() {
         let mut bound = bound();
-        assert!(bound.update(&sample(0, 0, 100_000)));
-        assert!(!bound.update(&sample(1_000_000_000, 1_000_000_000, 100_000)));
+        assert!(feed(&mut bound, 0, 0, 100_000));
+        assert!(!feed(&mut bound, 1_000_000_000, 1_000_000_000, 100_000));
         assert_eq!(bound.conflicts(), 1);
         let half = bound.half_width(Timestamp::from_nanos(1_000_000_000), Offset::from_nanos(1_000_000_000));
         assert!(half < Span::from_micros(100), "{half:?}");

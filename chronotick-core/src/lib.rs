@@ -24,6 +24,8 @@ pub mod sample;
 
 pub mod sample_filter;
 
+pub mod selection;
+
 pub mod estimator;
 
 pub mod window;

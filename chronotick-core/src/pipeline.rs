@@ -19,8 +19,9 @@ use crate::forecast::{Active, Asked, Forecast, ForecastError, ForecastRequest, M
 use crate::fusion::{Fused, Fusion, NODES};
 use crate::hard_bound::HardBound;
 use crate::interval::{ErrorBound, PredictionInterval};
-use crate::sample::{Sample, SampleError};
+use crate::sample::{Sample, SampleError, SourceId};
 use crate::sample_filter::SampleFilter;
+use crate::selection::{Selection, Verdict};
 use crate::served::Target;
 use crate::units::{Local, Offset, Rate, Span, Timestamp, Variance};
 use crate::window::{COARSE, FINE, Window};
@@ -109,6 +110,9 @@ pub struct Pipeline<
     scale: f64,
     counts: Counts,
     filters: [SampleFilter<D>; S],
+    selection: Selection<S>,
+    /// Whether the sources had no majority when last heard.
+    undecided: bool,
     hard: HardBound,
     track: Option<Track<F, T>>,
     fusion: Fusion<E, P>,
@@ -156,6 +160,8 @@ impl<
             scale,
             counts: Counts::default(),
             filters: core::array::from_fn(|_| SampleFilter::new()),
+            selection: Selection::new(),
+            undecided: false,
             hard: HardBound::new(config.max_rate, config.max_drift, config.counter_resolution),
             track: None,
             fusion: Fusion::new(estimator::prior::<F, E>(scale), estimator::handicap(), scale),
@@ -170,7 +176,7 @@ impl<
         }
     }
 
-    /// Takes in one exchange. An error leaves the state as it was.
+    /// Takes in one exchange. An error says why it was not used; what is served stays as it was.
     pub fn handle_sample(&mut self, now: Timestamp<Local>, sample: &Sample) -> Result<(), SampleError> {
         let checked = self.check(now, sample);
         if let Err(error) = checked {
@@ -179,7 +185,17 @@ impl<
         }
         self.now = self.now.max(now);
         let at = sample.local;
-        if !self.hard.update(sample) {
+        let hull = self.selection.vote(sample.source, at, self.hard.interval(sample), self.hard.rates());
+        self.undecided = hull.is_none();
+        let Some((low, high)) = hull else {
+            self.counts.samples_rejected += 1;
+            return Err(SampleError::NoMajority);
+        };
+        if self.selection.verdict(sample.source) != Some(Verdict::Selected) {
+            self.counts.samples_rejected += 1;
+            return Err(SampleError::Outvoted);
+        }
+        if !self.hard.update(at, low, high) {
             self.conflict_shown = CONFLICT_SHOWN;
         }
         self.conflict_shown = self.conflict_shown.saturating_sub(1);
@@ -296,6 +312,7 @@ impl<
     pub fn handle_discontinuity(&mut self) {
         self.track = None;
         self.hard.reset();
+        self.selection.reset();
         self.fusion.forget_frozen();
         self.window = Window::new(self.config.forecast_step);
         self.asked = [None; 2];
@@ -375,6 +392,11 @@ impl<
     /// The assumptions in force.
     pub const fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// What the other sources make of `source`; `None` if it has not been heard.
+    pub fn verdict(&self, source: SourceId) -> Option<Verdict> {
+        self.selection.verdict(source)
     }
 
     /// How often the assumptions behind the hard bound were caught broken.
@@ -494,7 +516,9 @@ impl<
     }
 
     fn reason(&self) -> Reason {
-        if self.conflict_shown > 0 {
+        if self.undecided {
+            Reason::NoMajority
+        } else if self.conflict_shown > 0 {
             Reason::BoundConflict
         } else if self.config.forecasters == [false, false] {
             Reason::ForecastersOff
@@ -507,6 +531,11 @@ impl<
         } else {
             Reason::WarmingUp
         }
+    }
+
+    /// Why there is no fresh measurement.
+    fn silence(&self) -> Reason {
+        if self.undecided { Reason::NoMajority } else { Reason::NoSamples }
     }
 
     fn rate_at(&self, at: Timestamp<Local>) -> Rate {
@@ -617,7 +646,7 @@ impl<
 {
     fn estimate(&self, at: Timestamp<Local>) -> Option<Estimate> {
         let track = self.0.track.as_ref()?;
-        Some(self.0.extrapolate(track, at, Tier::Holdover, Reason::NoSamples))
+        Some(self.0.extrapolate(track, at, Tier::Holdover, self.0.silence()))
     }
 }
 

@@ -62,6 +62,10 @@ pub enum SampleError {
     FromTheFuture,
     /// The source's index is beyond the pipeline's capacity.
     UnknownSource,
+    /// The majority of the sources contradicts it.
+    Outvoted,
+    /// The sources disagree and none has a majority: taking one's word would be a guess.
+    NoMajority,
 }
 
 impl core::fmt::Display for SampleError {
@@ -73,6 +77,8 @@ impl core::fmt::Display for SampleError {
             Self::OutOfOrder => "the sample is older than one already used",
             Self::FromTheFuture => "the sample lies in the future",
             Self::UnknownSource => "more sources than the pipeline has room for",
+            Self::Outvoted => "the majority of the sources contradicts the sample",
+            Self::NoMajority => "the sources disagree and none has a majority",
         })
     }
 }
