@@ -24,12 +24,20 @@ pub struct Cadence {
     pub burst_interval: Duration,
     /// Time between exchanges afterwards.
     pub interval: Duration,
+    /// How often the published line is renewed while nothing arrives, at most. A line stays true without it: its
+    /// uncertainty grows as fast as the pipeline's would. What waits is the news of a lower tier.
+    pub renewal: Duration,
 }
 
 impl Default for Cadence {
-    /// Eight exchanges two seconds apart, then one every 16 s.
+    /// Eight exchanges two seconds apart, then one every 16 s; renewal as often.
     fn default() -> Self {
-        Self { burst: 8, burst_interval: Duration::from_secs(2), interval: Duration::from_secs(16) }
+        Self {
+            burst: 8,
+            burst_interval: Duration::from_secs(2),
+            interval: Duration::from_secs(16),
+            renewal: Duration::from_secs(16),
+        }
     }
 }
 
@@ -84,13 +92,15 @@ pub async fn run_samples<M: RawMutex, const N: usize>(
 pub async fn run_clock<P: AnyPipeline, M: RawMutex, const N: usize, const WAITERS: usize>(
     pipeline: &mut P,
     clock: impl LocalClock,
+    cadence: Cadence,
     samples: Receiver<'_, M, Sample, N>,
     mut forecaster: impl Forecaster<P::Request>,
     shared: &SharedClock<M, WAITERS>,
 ) -> ! {
     let mut publisher = Publisher::new(shared);
+    let mut renewed = Instant::now();
     loop {
-        let event = select3(samples.receive(), forecaster.answer(), wake(pipeline)).await;
+        let event = select3(samples.receive(), forecaster.answer(), wake(pipeline, renewed + cadence.renewal)).await;
         let now = clock.now();
         match event {
             // A refused sample or forecast is counted by the pipeline and changes nothing else.
@@ -99,15 +109,16 @@ pub async fn run_clock<P: AnyPipeline, M: RawMutex, const N: usize, const WAITER
             Either3::Third(()) => pipeline.handle_timeout(now),
         }
         publisher.publish(now, pipeline);
+        renewed = Instant::now();
         if let Some(request) = pipeline.poll_request(now) {
             pipeline.set_worker_alive(forecaster.ask(&request).await);
         }
     }
 }
 
-async fn wake(pipeline: &impl AnyPipeline) {
+async fn wake(pipeline: &impl AnyPipeline, not_before: Instant) {
     match pipeline.poll_timeout() {
-        Some(at) => Timer::at(instant_from_local(at)).await,
+        Some(at) => Timer::at(instant_from_local(at).max(not_before)).await,
         None => pending().await,
     }
 }

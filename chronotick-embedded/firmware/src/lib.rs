@@ -5,3 +5,5 @@
 pub mod board;
 
 pub mod parity;
+
+pub mod world;

@@ -43,6 +43,11 @@ pub fn ticks() -> u64 {
     u64::from(PERIOD - 1 - read(COUNTER, VALUE))
 }
 
+/// Sleeps until an interrupt is pending.
+pub fn wait_for_interrupt() {
+    cortex_m::asm::wfi();
+}
+
 struct TimeDriver {
     /// How often the counter has wrapped, as the interrupt has seen it.
     wraps: Mutex<Cell<u32>>,

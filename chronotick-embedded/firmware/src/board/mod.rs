@@ -12,6 +12,11 @@ mod riscv;
 #[cfg(target_arch = "riscv32")]
 pub use riscv::*;
 
+#[cfg(feature = "defmt")]
+mod executor;
+#[cfg(feature = "defmt")]
+pub use executor::run_tasks;
+
 mod stack;
 pub use stack::peak_stack;
 

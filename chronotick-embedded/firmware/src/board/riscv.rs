@@ -10,3 +10,8 @@ pub fn start() {}
 pub fn ticks() -> u64 {
     riscv::register::minstret::read64()
 }
+
+/// Sleeps until an interrupt is pending.
+pub fn wait_for_interrupt() {
+    riscv::asm::wfi();
+}
