@@ -6,4 +6,6 @@ pub mod board;
 
 pub mod parity;
 
+pub mod single;
+
 pub mod world;

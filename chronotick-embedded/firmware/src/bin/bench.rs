@@ -6,11 +6,13 @@
 
 use core::hint::black_box;
 
+use chronotick_core::estimator::kalman::Kalman;
 use chronotick_core::served::{self, Served};
 use chronotick_core::{Local, Sample, Span, Timestamp};
 use chronotick_embedded::shared_clock::Publisher;
 use chronotick_embedded::{EdgePipeline, SharedClock};
 use chronotick_firmware::board::{INSTRUCTIONS_PER_TICK, peak_stack, ticks};
+use chronotick_firmware::single::Single;
 use chronotick_firmware::{parity, program};
 use embassy_sync::blocking_mutex::raw::CriticalSectionRawMutex;
 use semihosting::println;
@@ -102,7 +104,43 @@ fn bench() -> bool {
     request_stack.print("request_stack", "bytes");
     forecast_stack.print("forecast_stack", "bytes");
     read();
+    precision();
     true
+}
+
+/// One filter of the bank in double and in single precision over the same trace.
+fn precision() {
+    const SIGMA: f64 = 30e-6;
+    let mut double = Kalman::new(1e-19, 0.0, 0.0, 1e-8, 1e-10, 0.0);
+    let mut single = Single::new(1e-8, 1e-10, 1e-19);
+    let (mut double_cost, mut single_cost) = (Cost::default(), Cost::default());
+    let (mut apart, mut rate_apart) = (0.0_f64, 0.0_f64);
+    let mut last = None::<Sample>;
+    for (index, sample) in parity::trace().take(170).enumerate() {
+        let Some(before) = last.replace(sample) else { continue };
+        let dt = sample.local.since(before.local).as_secs_f64();
+        // Both see the offset relative to a line of 12 ppm, so that it stays small enough for single precision.
+        let line = 12e-6 * (sample.local.as_nanos() - 5_000_000_000) as f64 * 1e-9;
+        let z = (sample.offset.as_nanos() - 1_750_000_000_000_000_000) as f64 * 1e-9 - line;
+        let (cost, ()) = instructions(|| {
+            double.predict(black_box(dt), 0.0);
+            double.update(black_box(z), SIGMA * SIGMA);
+        });
+        double_cost.add(cost);
+        let (cost, ()) = instructions(|| {
+            single.predict(black_box(dt as f32));
+            single.update(black_box(z as f32), (SIGMA * SIGMA) as f32);
+        });
+        single_cost.add(cost);
+        if index > 20 {
+            apart = apart.max((double.x - f64::from(single.x)).abs());
+            rate_apart = rate_apart.max((double.r - f64::from(single.r)).abs());
+        }
+    }
+    double_cost.print("filter_f64", "instructions");
+    single_cost.print("filter_f32", "instructions");
+    println!("filter_f32_offset_error {} ns", (apart * 1e9) as u64);
+    println!("filter_f32_rate_error {} 1e-15", (rate_apart * 1e15) as u64);
 }
 
 static SHARED: SharedClock<CriticalSectionRawMutex, 1> = SharedClock::new();
