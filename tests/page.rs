@@ -1,0 +1,424 @@
+//! The clock page between processes: torn readings, time going back, a writer stopped half way, daemons killed and restarted,
+//! readers in containers, damaged files.
+//!
+//! Counts are small by default. `CHRONOTICK_STRESS=full` takes the full ones (10^8 readings; about two minutes):
+//!
+//! ```text
+//! CHRONOTICK_STRESS=full cargo test --release -p chronotick-tests --test page -- --nocapture --test-threads 1
+//! ```
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use chronotick_core::served::{self, ClockRecord, Target};
+use chronotick_core::{ErrorBound, Local, Offset, PredictionInterval, Rate, Reason, Span, Tier, Timestamp};
+use chronotick_host::Reader;
+use chronotick_host::os::counter::{LocalClock, SystemCounter, os_utc};
+use chronotick_host::publisher::Publisher;
+use chronotick_host::shm::page::{PageSettings, PageWriter, inherited_counter};
+
+/// Which part of a test this process plays, and on which page.
+const ROLE: &str = "CHRONOTICK_PAGE_TEST_ROLE";
+const PAGE: &str = "CHRONOTICK_PAGE_TEST_PAGE";
+
+fn count(quick: u64, full: u64) -> u64 {
+    if std::env::var("CHRONOTICK_STRESS").is_ok_and(|value| value == "full") { full } else { quick }
+}
+
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("chronotick-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        Self(folder)
+    }
+    fn page(&self) -> PathBuf {
+        self.0.join("clock")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Another process, playing `role`; killed when dropped.
+struct Other(Child);
+
+impl Other {
+    fn new(role: &str, page: &Path) -> Self {
+        let program = std::env::current_exe().unwrap();
+        Self(command(&program, role, page).spawn().unwrap())
+    }
+    /// Waits for its end and gives what it printed for us.
+    fn output(mut self) -> String {
+        let mut text = String::new();
+        std::io::Read::read_to_string(self.0.stdout.as_mut().unwrap(), &mut text).unwrap();
+        assert!(self.0.wait().unwrap().success(), "{text}");
+        text.lines().filter_map(|line| line.strip_prefix("said: ")).collect()
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn command(program: &Path, role: &str, page: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.args(["--exact", "other_process", "--nocapture"]).env(ROLE, role).env(PAGE, page);
+    command.stdout(Stdio::piped());
+    command
+}
+
+/// Not a test of its own: what the processes that the tests start run.
+#[test]
+fn other_process() {
+    let (Ok(role), Ok(page)) = (std::env::var(ROLE), std::env::var(PAGE)) else { return };
+    let page = PathBuf::from(page);
+    match role.as_str() {
+        "daemon" => daemon(&page),
+        "half-way" => stop_half_way(&page),
+        "bounded-reader" => read_bounded(&page),
+        "monotone-reader" => read_monotone(&page, &page.with_file_name("last")),
+        "visitor" => visit(&page),
+        role => panic!("no such role: {role}"),
+    }
+}
+
+fn target(at: Timestamp<Local>, offset: Offset) -> Target {
+    Target {
+        at,
+        offset,
+        rate: Rate::ZERO,
+        interval: PredictionInterval::new(Span::from_micros(100)),
+        interval_growth: Rate::from_ppm(50.0),
+        bound: ErrorBound::new(Span::from_millis(1)),
+        bound_growth: Rate::from_ppm(500.0),
+        void_after: Span::from_secs(3600),
+        tier: Tier::Filter,
+        reason: Reason::WarmingUp,
+    }
+}
+
+fn open(page: &Path) -> (Publisher, Arc<dyn LocalClock>) {
+    let counter = inherited_counter(page).unwrap_or_else(SystemCounter::calibrate);
+    let clock: Arc<dyn LocalClock> = Arc::new(counter);
+    let publisher = Publisher::open(page, &PageSettings::default(), served::Config::default(), Arc::clone(&clock));
+    (publisher.unwrap(), clock)
+}
+
+/// Follows the operating system's clock, which is the truth here.
+fn daemon(page: &Path) {
+    let (mut publisher, clock) = open(page);
+    let end = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < end {
+        let (ticks, utc) = clock.realtime();
+        let offset = utc.offset_from(clock.scale().local(ticks));
+        publisher.publish(|at| Some(target(at, offset))).unwrap();
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn no_torn_reading_against_a_writer_that_never_rests() {
+    let scratch = Scratch::new("torn");
+    let clock = SystemCounter::calibrate();
+    let mut writer = PageWriter::create(&scratch.page(), &PageSettings::default(), &clock).unwrap();
+    // Every word of record k follows from k.
+    let record = |k: u16, at: Timestamp<Local>| ClockRecord {
+        at,
+        utc: at.to_utc(Offset::from_nanos(i64::from(k) * 1_000_000)),
+        rate: Rate::ZERO,
+        slew: Rate::ZERO,
+        slew_span: Span::ZERO,
+        interval: PredictionInterval::new(Span::from_nanos(i64::from(k) * 2_000_000)),
+        interval_growth: Rate::ZERO,
+        bound: ErrorBound::new(Span::from_nanos(i64::from(k) * 3_000_000)),
+        bound_growth: Rate::ZERO,
+        void_after: Span::from_secs(3600),
+        tier: Tier::ALL[usize::from(k % 4)],
+        reason: Reason::Nominal,
+        epoch: k,
+    };
+    writer.publish(&record(1, clock.now()));
+    let reader = Reader::attach(scratch.page()).unwrap();
+    let (stop, readings) = (AtomicBool::new(false), count(2_000_000, 100_000_000));
+    let (published, last) = std::thread::scope(|scope| {
+        let writing = scope.spawn(|| {
+            let mut published = 0_u64;
+            while !stop.load(Ordering::Relaxed) {
+                for k in 1..2_000 {
+                    writer.publish(&record(k, clock.now()));
+                    published += 1;
+                }
+            }
+            published
+        });
+        let mut last = 0;
+        for reading in 0..readings {
+            let now = reader.now();
+            let k = i64::from(now.epoch());
+            let whole = (now.offset().as_nanos() - k * 1_000_000).abs() <= 4
+                && (now.interval95().half_width().as_nanos() - k * 2_000_000 - 4).abs() <= 2
+                && (now.bound().half_width().as_nanos() - k * 3_000_000 - 4).abs() <= 2
+                && now.tier() == Tier::ALL[(k % 4).unsigned_abs() as usize];
+            assert!(whole, "reading {reading} is torn: {now:?}");
+            last = k;
+        }
+        stop.store(true, Ordering::Relaxed);
+        (writing.join().unwrap(), last)
+    });
+    println!("{readings} readings of {published} records, none torn (last record {last})");
+    assert!(published > 1_000);
+}
+
+/// A word shared with the other reading process: the latest time that either has seen.
+fn shared_word(file: &Path) -> &'static AtomicI64 {
+    let file = fs::OpenOptions::new().create(true).truncate(false).read(true).write(true).open(file).unwrap();
+    file.set_len(4096).unwrap();
+    let (protection, flags) =
+        (rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE, rustix::mm::MapFlags::SHARED);
+    // SAFETY: a new mapping, as long as the file, never unmapped; all bit patterns are valid.
+    unsafe { &*rustix::mm::mmap(std::ptr::null_mut(), 4096, protection, flags, &file, 0).unwrap().cast::<AtomicI64>() }
+}
+
+fn read_monotone(page: &Path, shared: &Path) {
+    let (reader, last) = (Reader::attach(page).unwrap(), shared_word(shared));
+    let readings = count(500_000, 50_000_000);
+    let mut back = 0;
+    for _ in 0..readings {
+        // What either process has seen before this reading began must not be later than it.
+        let seen = last.load(Ordering::SeqCst);
+        let now = reader.now().utc().as_nanos();
+        back += u64::from(now < seen);
+        if now > seen {
+            last.fetch_max(now, Ordering::SeqCst);
+        }
+    }
+    println!("said: {back}");
+}
+
+#[test]
+fn two_processes_never_see_time_go_back() {
+    let scratch = Scratch::new("monotone");
+    let (mut publisher, clock) = open(&scratch.page());
+    let start = clock.scale();
+    publisher.publish(|at| Some(target(at, Offset::ZERO))).unwrap();
+    let epoch = publisher.record().unwrap().epoch;
+    let readers = [(); 2].map(|()| Other::new("monotone-reader", &scratch.page()));
+    let done = AtomicBool::new(false);
+    let published = std::thread::scope(|scope| {
+        let writing = scope.spawn(|| {
+            let (mut published, mut seed, mut offset) = (0_u64, 0x2545_F491_4F6C_DD1D_u64, 0_i64);
+            while !done.load(Ordering::Relaxed) {
+                // A walk of up to 20 us a millisecond, both ways: the slew is at its limit most of the time.
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                offset += i64::try_from(seed >> 33).unwrap() % 40_001 - 20_000;
+                publisher.publish(|at| Some(target(at, Offset::from_nanos(offset)))).unwrap();
+                published += 1;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            (published, publisher.late(), publisher.record().unwrap().epoch)
+        });
+        let back: Vec<_> = readers.into_iter().map(Other::output).collect();
+        done.store(true, Ordering::Relaxed);
+        let published = writing.join().unwrap();
+        assert_eq!(back, ["0", "0"], "readings that were earlier than one before");
+        published
+    });
+    assert_eq!(published.2, epoch, "the walk stayed below the step threshold");
+    println!(
+        "{} readings in two processes, {} records ({} late ones computed anew), never back; {:.0} MHz",
+        2 * count(500_000, 50_000_000),
+        published.0,
+        published.1,
+        start.hz() / 1e6
+    );
+}
+
+fn stop_half_way(page: &Path) {
+    let clock = SystemCounter::calibrate();
+    let mut writer = PageWriter::create(page, &PageSettings::default(), &clock).unwrap();
+    let mut served = served::Served::new(served::Config::default());
+    writer.publish(&served.update(&target(clock.now(), Offset::ZERO)));
+    let filled = writer.fill(&served.update(&target(clock.now(), Offset::from_nanos(1_000))));
+    fs::write(page.with_file_name("stopping"), "").unwrap();
+    // Between the two halves of an update.
+    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP).unwrap();
+    writer.flip(filled);
+}
+
+#[test]
+fn a_writer_stopped_half_way_delays_nobody() {
+    let scratch = Scratch::new("stopped");
+    let writer = Other::new("half-way", &scratch.page());
+    wait_for(&scratch.0.join("stopping"));
+    let pid = rustix::process::Pid::from_raw(i32::try_from(writer.0.id()).unwrap()).unwrap();
+    wait_until(|| fs::read_to_string(format!("/proc/{}/stat", writer.0.id())).is_ok_and(|stat| stat.contains(") T ")));
+    let reader = Reader::attach(scratch.page()).unwrap();
+    let span = Duration::from_millis(count(300, 1_000));
+    let stopped = slow_readings(&reader, span);
+    assert_eq!(reader.now().tier(), Tier::Filter);
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+    writer.output();
+    let running = slow_readings(&reader, span);
+    // The machine interrupts readers now and then whatever the writer does; a reader that waits for the writer would be slow
+    // every time.
+    println!(
+        "slower than 10 us: {} of {} readings beside the stopped writer, {} of {} after",
+        stopped.0, stopped.1, running.0, running.1
+    );
+    assert!(stopped.0 * 2_000 < stopped.1, "{stopped:?}");
+    assert!(stopped.0 <= 4 * running.0 + 200, "{stopped:?} {running:?}");
+}
+
+/// How many readings took longer than 10 us, of how many, within `span`.
+fn slow_readings(reader: &Reader, span: Duration) -> (u64, u64) {
+    let (mut slow, mut all, end) = (0, 0, Instant::now() + span);
+    loop {
+        let start = Instant::now();
+        if start >= end {
+            return (slow, all);
+        }
+        std::hint::black_box(reader.now());
+        slow += u64::from(start.elapsed() > Duration::from_micros(10));
+        all += 1;
+    }
+}
+
+fn read_bounded(page: &Path) {
+    let reader = Reader::attach(page).unwrap();
+    let (mut readings, mut outside, mut raw, stop) = (0_u64, 0_u64, 0_u64, page.with_file_name("stop"));
+    while !stop.exists() {
+        for _ in 0..10_000 {
+            let before = os_utc();
+            let now = reader.now();
+            let after = os_utc();
+            outside += u64::from(now.earliest() > after || now.latest() < before);
+            raw += u64::from(now.tier() == Tier::Raw);
+            readings += 1;
+        }
+    }
+    println!("said: {readings} {outside} {raw}");
+}
+
+#[test]
+fn daemons_killed_and_restarted_under_four_readers() {
+    let scratch = Scratch::new("restarts");
+    let page = scratch.page();
+    let first = Other::new("daemon", &page);
+    wait_until(|| Reader::attach(&page).is_ok_and(|reader| reader.now().tier() == Tier::Filter));
+    let readers = [(); 4].map(|()| Other::new("bounded-reader", &page));
+    let probe = Reader::attach(&page).unwrap();
+    let (restarts, mut daemon) = (count(5, 20), first);
+    for _ in 0..restarts {
+        let instance = probe.instance();
+        // SIGKILL, wherever it stands.
+        drop(daemon);
+        daemon = Other::new("daemon", &page);
+        wait_until(|| probe.instance() != instance && probe.heartbeat_age() < Duration::from_millis(500));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    fs::write(scratch.0.join("stop"), "").unwrap();
+    let mut total = 0;
+    for reader in readers {
+        let said = reader.output();
+        let numbers: Vec<u64> = said.split(' ').map(|number| number.parse().unwrap()).collect();
+        assert_eq!(numbers[1..], [0, 0], "outside the bound, raw, of {}", numbers[0]);
+        total += numbers[0];
+    }
+    println!(
+        "{restarts} daemons killed and restarted under 4 readers: {total} readings, none outside its bound, none raw"
+    );
+}
+
+#[test]
+fn damage_under_an_attached_reader_costs_it_only_age() {
+    for (name, damage) in [
+        ("zeroed", (|page| fs::write(page, vec![0; 4096]).unwrap()) as fn(&Path)),
+        ("garbage", |page| fs::write(page, vec![0xA5; 4096]).unwrap()),
+        ("cut", |page| fs::OpenOptions::new().write(true).open(page).unwrap().set_len(0).unwrap()),
+        ("removed", |page| fs::remove_file(page).unwrap()),
+    ] {
+        let scratch = Scratch::new(name);
+        let (mut publisher, _) = open(&scratch.page());
+        publisher.publish(|at| Some(target(at, Offset::ZERO))).unwrap();
+        let reader = Reader::attach(scratch.page()).unwrap();
+        let before = reader.now();
+        // In place, as `fs::write` would not do for a truncated file: `File::create` truncates first, which is the test.
+        damage(&scratch.page());
+        let end = Instant::now() + Duration::from_millis(60);
+        while Instant::now() < end {
+            let now = reader.now();
+            let jump = now.utc().since(before.utc());
+            assert!(jump >= Span::ZERO && jump < Span::from_secs(5), "{name}: {now:?}");
+            assert_eq!(now.tier(), Tier::Filter, "{name}: {now:?}");
+        }
+        // The daemon's next publication mends the file, and the reader finds it.
+        publisher.publish(|at| Some(target(at, Offset::ZERO))).unwrap();
+        wait_until(|| reader.now().age() < Duration::from_millis(500));
+        assert_eq!(Reader::attach(scratch.page()).unwrap().now().tier(), Tier::Filter, "{name}");
+    }
+}
+
+fn visit(page: &Path) {
+    let reader = Reader::attach(page).unwrap();
+    let now = reader.now();
+    let (before, pid) = (os_utc(), std::process::id());
+    assert!(fs::OpenOptions::new().write(true).open(page).is_err(), "a visitor could write");
+    assert!(now.tier() == Tier::Filter && now.latest() >= before.saturating_sub(Span::from_secs(1)), "{now:?}");
+    println!("said: pid {pid}, uid {}, {now}", rustix::process::getuid().as_raw());
+}
+
+/// A mount namespace where the page's folder lies elsewhere, read-only; a PID namespace; another user without privileges.
+#[test]
+fn a_reader_in_a_container() {
+    let scratch = Scratch::new("container");
+    let (mut publisher, _) = open(&scratch.page());
+    publisher.publish(|at| Some(target(at, Offset::ZERO))).unwrap();
+    let root = Scratch::new("container-root");
+    let program = root.0.join("visitor");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let inside = root.0.join("run");
+    fs::create_dir_all(&inside).unwrap();
+    let script = r#"mount --bind "$1" "$2" && mount -o remount,ro,bind "$2" || exit 77
+        exec setpriv --reuid 65534 --regid 65534 --clear-groups --no-new-privs "$3" --exact other_process --nocapture"#;
+    let mut unshare = command(Path::new("unshare"), "visitor", &inside.join("clock"));
+    let mut unshare_args = Command::new("unshare");
+    unshare_args.args(["--mount", "--pid", "--fork", "sh", "-c", script, "sh"]).args([&scratch.0, &inside, &program]);
+    unshare_args.envs(unshare.get_envs().filter_map(|(key, value)| Some((key, value?)))).stderr(Stdio::piped());
+    unshare = unshare_args;
+    let output = match unshare.output() {
+        Ok(output) => output,
+        Err(error) => return println!("skipped: unshare cannot be run ({error})"),
+    };
+    let (said, complaint) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if !output.status.success() && !said.contains("panicked") && !complaint.contains("panicked") {
+        return println!("skipped: namespaces are not permitted here ({})", complaint.trim());
+    }
+    assert!(output.status.success(), "{said}{complaint}");
+    let line = said.lines().find_map(|line| line.strip_prefix("said: ")).expect("the visitor reports");
+    assert!(line.contains("uid 65534"), "{line}");
+    println!("in the container: {line}");
+}
+
+fn wait_for(file: &Path) {
+    wait_until(|| file.exists());
+}
+
+fn wait_until(mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while !condition() {
+        assert!(Instant::now() < end, "waited 30 s in vain");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
