@@ -86,6 +86,9 @@ class Bolt(nn.Module):
         self.register_buffer("sums", torch.tril(torch.ones(NEAR.rows, NEAR.rows)))
         self.register_buffer("steps", torch.arange(NEAR.rows) + 1.0)
 
+    def token(self, index, batch):
+        return self.model.shared.weight[index].reshape(1, 1, -1).expand(batch, 1, -1)
+
     def rates(self, values, mask):
         """Quantiles `[b, official, prediction length]` of a series `[b, n]`, 0 where `mask` is 0."""
         count = torch.clamp(mask.sum(-1, keepdim=True), min=1.0)
@@ -98,11 +101,12 @@ class Bolt(nn.Module):
         tokens = self.model.input_patch_embedding(torch.cat([cells, seen], -1))
         attended = (seen.sum(-1) > 0).to(values.dtype)
         if self.model.chronos_config.use_reg_token:
-            token = torch.full((batch, 1), self.model.config.reg_token_id)
-            tokens = torch.cat([tokens, self.model.shared(token)], 1)
+            tokens = torch.cat([tokens, self.token(self.model.config.reg_token_id, batch)], 1)
             attended = torch.cat([attended, torch.ones(batch, 1)], 1)
         hidden = self.model.encoder(attention_mask=attended, inputs_embeds=tokens)[0]
-        state = self.model.decode(tokens, attended, hidden)
+        start = self.token(self.model.config.decoder_start_token_id, batch)
+        state = self.model.decoder(inputs_embeds=start, encoder_hidden_states=hidden, encoder_attention_mask=attended,
+                                   use_cache=False)[0]
         answer = self.model.output_patch_embedding(state).reshape(batch, self.model.num_quantiles, -1)
         return answer * spread[..., None] + mean[..., None]
 
@@ -117,6 +121,17 @@ class Bolt(nn.Module):
         return cumulate(total[..., MEDIAN], widths)
 
 
+class Patches(nn.Module):
+    """Patches side by side as a reshape, `[b, n, c]` -> `[b, c, patches, length]`, where upstream unfolds."""
+
+    def __init__(self, length):
+        super().__init__()
+        self.length = length
+
+    def forward(self, x):
+        return x.reshape(x.shape[0], -1, self.length, x.shape[2]).permute(0, 3, 1, 2)
+
+
 class Ttm(nn.Module):
     """granite-timeseries-ttm-r2 as a far model: the coarse and the middle grid become one series of 4-step cells."""
 
@@ -129,6 +144,10 @@ class Ttm(nn.Module):
         if model.config.prediction_length < FAR.rows * FAR.stride // self.CELL:
             raise SystemExit("the model forecasts fewer than 64 steps: take a 512-96 or longer revision")
         self.context = model.config.context_length
+        length = model.config.patch_length
+        if model.config.patch_stride != length or self.context % length:
+            raise SystemExit("the model's patches overlap: not a TTM-r2")
+        model.backbone.patching = Patches(length)
         self.register_buffer("ends", (torch.arange(FAR.rows) + 1.0) * FAR.stride)
         cell = torch.arange(FAR.rows * FAR.stride // self.CELL)
         self.register_buffer("sums", (cell[None] < (self.ends / self.CELL)[:, None]).float() * self.CELL)

@@ -13,9 +13,9 @@ import matplotlib
 import numpy as np
 import torch
 
-from contract import LEVELS
+from contract import LEVELS, MEDIAN
 from forecaster import load, parameters
-from losses import coverage, skill
+from losses import coverage, limited, skill
 from shards import Windows
 
 matplotlib.use("svg")
@@ -56,8 +56,8 @@ def table(rows):
 
 def bootstrap(quantiles, windows, row, random):
     """95 % interval of the RMSE ratio in `row`, resampling whole worlds (windows of one world are not independent)."""
-    target = windows.target[:, row].clamp(-8.0, 8.0)
-    error, base = (quantiles[:, row, 4] - target).square(), target.square()
+    target, known = limited(windows.target[:, row])
+    error, base = (quantiles[:, row, MEDIAN] - target).square() * known, target.square()
     worlds, index = torch.unique(windows.world, return_inverse=True)
     sums = torch.zeros(2, len(worlds)).index_add_(1, index, torch.stack([error, base]))
     drawn = torch.from_numpy(random.integers(0, len(worlds), (500, len(worlds))))
@@ -104,7 +104,8 @@ def main():
 | file | `{args.onnx.name}`, {len(data)} bytes |
 | SHA-256 | `{hashlib.sha256(data).hexdigest()}` |
 | licence | MIT OR Apache-2.0, as the rest of the project; no data of others went in |
-| training data | {windows.about} |
+| training data | {record['data']}: `chronotick training-set`, this project's estimator over simulated oscillators and networks |
+| held out | {record['judged']}: ranges of parameters that training never saw |
 | windows | {record['windows']} for training, {record['held_out']} held out |
 | training | {record['steps']} of {record['planned_steps']} steps of {record['batch']} windows, AdamW at {record['rate']:g}, weight decay {record['decay']:g}, weights averaged with memory {record['average']:g} |
 | seed | {record['seed']} |

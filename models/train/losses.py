@@ -1,4 +1,4 @@
-"""What training minimises and what cards report."""
+"""What training minimises and what cards report. Targets that are NaN (the truth ended) do not count."""
 
 import torch
 
@@ -9,28 +9,36 @@ HUBER_SHARE = 0.15
 TARGET_LIMIT = 8.0
 
 
-def pinball(quantiles, target):
-    """Mean pinball loss (Koenker and Bassett 1978) of `[..., 9]` against `[...]`, doubled: at the median the absolute error."""
+def limited(target):
+    """Targets within the limit, 0 where unknown, and 1 or 0 for known."""
+    known = torch.isfinite(target)
+    return torch.where(known, target, 0.0).clamp(-TARGET_LIMIT, TARGET_LIMIT), known.float()
+
+
+def pinball(quantiles, target, known):
+    """Mean pinball loss (Koenker and Bassett 1978) of `[n, rows, 9]` against `[n, rows]`, doubled: for the median, |error|."""
     levels = quantiles.new_tensor(LEVELS)
     error = target[..., None] - quantiles
-    return 2.0 * torch.maximum(levels * error, (levels - 1.0) * error).mean()
+    each = torch.maximum(levels * error, (levels - 1.0) * error).mean(-1)
+    return 2.0 * (each * known).sum() / known.sum().clamp(min=1.0)
 
 
 def loss(quantiles, target):
     """Pinball loss plus a small Huber loss on the median, which keeps it near the mean (RMSE is what users see)."""
-    target = target.clamp(-TARGET_LIMIT, TARGET_LIMIT)
-    huber = torch.nn.functional.huber_loss(quantiles[..., MEDIAN], target)
-    return pinball(quantiles, target) + HUBER_SHARE * huber
+    target, known = limited(target)
+    huber = torch.nn.functional.huber_loss(quantiles[..., MEDIAN], target, reduction="none")
+    return pinball(quantiles, target, known) + HUBER_SHARE * (huber * known).sum() / known.sum().clamp(min=1.0)
 
 
 def skill(quantiles, target):
-    """Per row: RMSE and mean absolute error of the median over those of zero ("follow the filter's line"), targets limited."""
-    target = target.clamp(-TARGET_LIMIT, TARGET_LIMIT)
-    error = quantiles[..., MEDIAN] - target
-    rmse = (error.square().mean(0) / target.square().mean(0)).sqrt()
-    return rmse, error.abs().mean(0) / target.abs().mean(0)
+    """Per row: RMSE and mean absolute error of the median over those of zero ("follow the filter's line")."""
+    target, known = limited(target)
+    error = (quantiles[..., MEDIAN] - target) * known
+    rmse = (error.square().sum(0) / target.square().sum(0)).sqrt()
+    return rmse, error.abs().sum(0) / target.abs().sum(0)
 
 
 def coverage(quantiles, target):
     """Share of targets below each quantile, `[rows, 9]`."""
-    return (target[..., None] <= quantiles).float().mean(0)
+    known = torch.isfinite(target)[..., None]
+    return ((target[..., None] <= quantiles) & known).sum(0) / known.sum(0)

@@ -10,34 +10,51 @@ from contract import SCALARS, SHAPES
 
 
 class Windows:
-    """All windows of one model and split, in memory: `context`, `scalars`, `target` (in units of the contract)."""
+    """All windows of one model and split, in memory: `context`, `scalars`, `target` (in units of the contract, NaN: unknown).
+
+    `world` numbers the stretches that are taken as independent: the windows of a shard divided evenly among its worlds, in
+    order (a shard does not say where one world ends).
+    """
 
     def __init__(self, folder, model, split):
         self.shape = SHAPES[model]
-        parts = []
-        self.origin = []
+        parts, self.origin = [], []
+        worlds = 0
         for header_path in sorted(pathlib.Path(folder).glob(f"{model}-{split}-*.json")):
             header = json.loads(header_path.read_text())
-            parts.append(self.read(header_path, header))
-            self.origin.append(header.get("seed"))
-            self.about = header.get("about", "")
+            context, scalars, target = self.read(header_path, header)
+            first, last = header["origin"].get("worlds", [0, 10])
+            world = worlds + np.arange(len(target)) * (last - first) // max(1, len(target))
+            worlds += last - first
+            parts.append((context, scalars, target, world))
+            self.origin.append({"seed": header["seed"], **header["origin"]})
         if not parts:
             raise SystemExit(f"{folder}: no {model}-{split}-*.json: write it with `chronotick training-set`")
-        self.about = self.about or "simulated oscillators"
-        self.context, self.scalars, self.target = (torch.from_numpy(np.concatenate(column)) for column in zip(*parts))
-        self.world = torch.arange(len(self.target)) // 10
+        self.context, self.scalars, self.target, self.world = (torch.from_numpy(np.concatenate(c)) for c in zip(*parts))
 
     def read(self, header_path, header):
         """`context [n, channels, cells]`, `scalars [n, 4]`, `target [n, rows]` of one shard."""
-        width = self.shape.channels * self.shape.cells + SCALARS + self.shape.rows
-        values = np.fromfile(header_path.with_suffix(".f32"), "<f4").reshape(-1, width)
+        row = {"context": [self.shape.channels, self.shape.cells], "scalars": [SCALARS], "target": [self.shape.rows]}
+        if header["row"] != row or header["dtype"] != "<f4":
+            raise SystemExit(f"{header_path}: other tensors than contract.py's: write it anew with `chronotick training-set`")
         cut = self.shape.channels * self.shape.cells
-        values = values[np.isfinite(values).all(1)]
+        values = np.fromfile(header_path.with_suffix(".f32"), "<f4").reshape(header["windows"], cut + SCALARS + self.shape.rows)
+        usable = np.isfinite(values[:, :cut + SCALARS]).all(1) & np.isfinite(values[:, cut + SCALARS])
+        values = values[usable]
         return (values[:, :cut].reshape(-1, self.shape.channels, self.shape.cells), values[:, cut:cut + SCALARS],
                 values[:, cut + SCALARS:])
 
     def __len__(self):
         return len(self.target)
+
+    def describe(self):
+        """One line for records and cards: seeds and worlds, or the traces."""
+        traces = [origin["trace"] for origin in self.origin if "trace" in origin]
+        if traces:
+            return "recorded traces " + ", ".join(traces)
+        seeds = sorted({origin["seed"] for origin in self.origin})
+        worlds = sum(origin["worlds"][1] - origin["worlds"][0] for origin in self.origin)
+        return f"{worlds} {self.origin[0]['kind']} worlds, seed {', '.join(map(str, seeds))}"
 
     def first(self, count):
         """Keeps about `count` windows, evenly spread over the shards."""

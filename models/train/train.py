@@ -30,7 +30,7 @@ PATIENCE = 12
 
 def marginal(target):
     """Raw head values `[rows, 9]` that give every window the quantiles of all targets, symmetric about zero."""
-    size = target.abs().clamp(max=TARGET_LIMIT)
+    size = target[torch.isfinite(target).all(1)].abs().clamp(max=TARGET_LIMIT)
     raw = torch.zeros(target.shape[1], len(LEVELS))
     below = torch.zeros(target.shape[1])
     for i in range(MEDIAN + 1, len(LEVELS)):
@@ -114,7 +114,7 @@ def train(args):
                     best, since = valid, 0
                     record = {"seed": args.seed, "steps": step + 1, "planned_steps": args.steps, "batch": args.batch * world,
                               "rate": args.rate, "decay": args.decay, "average": args.average, "windows": len(training),
-                              "held_out": len(held_out), "data": training.origin, "start": bool(args.start), "curve": curve}
+                              "held_out": len(held_out), "data": training.describe(), "judged": held_out.describe(), "start": bool(args.start), "curve": curve}
                     save(args.out, args.model, average, json.loads(json.dumps(record)))
                 stop += since >= PATIENCE
             running = 0.0
