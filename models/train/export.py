@@ -19,7 +19,7 @@ OPSET = 17
 
 
 def export(model, path):
-    """Writes `model` (a SignSymmetric in evaluation mode) to `path`; returns the SHA-256 of the file in hex."""
+    """Writes `model` (a Forecaster in evaluation mode) to `path`; returns the SHA-256 of the file in hex."""
     shape = model.network.shape
     model.network.freeze()
     example = (torch.zeros(1, shape.channels, shape.cells), torch.zeros(1, SCALARS))

@@ -1,17 +1,29 @@
 """Builds, saves and loads the two forecasters."""
 
 import torch
+from torch import nn
 
 from chronos_bolt import ChronosBolt
-from layers import SignSymmetric
+from layers import ascending
 from tiny_time_mixer import TinyTimeMixer
 
 NETWORKS = {"near": ChronosBolt, "far": TinyTimeMixer}
 
 
+class Forecaster(nn.Module):
+    """A network with its quantiles in order: `context`, `scalars` -> `quantiles` of contract.py."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, context, scalars):
+        return ascending(self.network(context, scalars))
+
+
 def build(name, **config):
-    """A new forecaster: the network under sign symmetry."""
-    return SignSymmetric(NETWORKS[name](**config))
+    """A new forecaster."""
+    return Forecaster(NETWORKS[name](**config))
 
 
 def save(path, name, model, record):

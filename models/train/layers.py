@@ -53,38 +53,11 @@ def ascending(raw):
     Slot MEDIAN is the median; slots below and above it are the widths towards the neighbour nearer to the median. The
     sums are written as single additions, which keeps the order in floating point too.
     """
-    return assemble(torch.clamp(raw[..., MEDIAN], -MEDIAN_LIMIT, MEDIAN_LIMIT), softplus(raw) + WIDTH_FLOOR)
-
-
-def assemble(median, widths):
-    """Quantiles from the median `[...]` and the widths `[..., 9]` (slot MEDIAN unused)."""
+    widths = softplus(raw) + WIDTH_FLOOR
     columns = [None] * len(LEVELS)
-    columns[MEDIAN] = median
+    columns[MEDIAN] = torch.clamp(raw[..., MEDIAN], -MEDIAN_LIMIT, MEDIAN_LIMIT)
     for i in range(MEDIAN + 1, len(LEVELS)):
         columns[i] = columns[i - 1] + widths[..., i]
     for i in range(MEDIAN - 1, -1, -1):
         columns[i] = columns[i + 1] - widths[..., i]
     return torch.stack(columns, -1)
-
-
-class SignSymmetric(nn.Module):
-    """A forecaster averaged over both signs of the rates, so that f(-x) = -f(x) holds exactly.
-
-    An oscillator that runs fast is no different from one that runs slow. A clock about which nothing is known gets a
-    median of exactly zero and a symmetric spread.
-    """
-
-    def __init__(self, network):
-        super().__init__()
-        self.network = network
-        sign = torch.ones(1, network.shape.channels, 1)
-        sign[:, list(network.shape.rate_channels)] = -1.0
-        self.register_buffer("sign", sign, persistent=False)
-
-    def forward(self, context, scalars):
-        raw = self.network(torch.cat([context, context * self.sign]), torch.cat([scalars, scalars]))
-        plus, minus = raw.chunk(2)
-        median = torch.clamp(0.5 * (plus[..., MEDIAN] - minus[..., MEDIAN]), -MEDIAN_LIMIT, MEDIAN_LIMIT)
-        widths, mirrored = softplus(plus) + WIDTH_FLOOR, softplus(minus) + WIDTH_FLOOR
-        mirrored = torch.stack([mirrored[..., len(LEVELS) - 1 - i] for i in range(len(LEVELS))], -1)
-        return assemble(median, 0.5 * (widths + mirrored))

@@ -21,7 +21,7 @@ from torch import distributed
 from augment import augment
 from contract import LEVELS, MEDIAN, SHAPES
 from forecaster import build, load, parameters, save
-from layers import WIDTH_FLOOR, ascending
+from layers import WIDTH_FLOOR
 from losses import TARGET_LIMIT, loss, skill
 from shards import Windows
 
@@ -43,7 +43,7 @@ def marginal(target):
 
 @torch.no_grad()
 def evaluate(model, windows, device, batch=1024):
-    """Mean loss and skill of the symmetric forecaster over all `windows`."""
+    """Mean loss and skill over all `windows`."""
     model.eval()
     outputs = [model(c.to(device), s.to(device)).cpu() for c, s, _ in windows.batches(batch)]
     quantiles = torch.cat(outputs)
@@ -75,8 +75,8 @@ def train(args):
         model.network.start_at(marginal(training.target[:20000]))
     model.to(device)
     average = copy.deepcopy(model)
-    network = model.network
-    shape = network.shape
+    shape = model.network.shape
+    network = model
     if world > 1:
         network = torch.nn.parallel.DistributedDataParallel(network)
     decayed = [p for p in network.parameters() if p.ndim > 1]
@@ -94,7 +94,7 @@ def train(args):
         context, scalars, target = training.sample(args.batch, generator)
         context, scalars, target = (x.to(device) for x in augment(shape, context, scalars, target, generator))
         optimiser.zero_grad(set_to_none=True)
-        value = loss(ascending(network(context, scalars)), target)
+        value = loss(network(context, scalars), target)
         value.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()

@@ -1,0 +1,76 @@
+//! The shipped models are small, fast and light. Alone in its process, so that the memory measured is the models'.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod model_files;
+
+use std::time::Duration;
+
+use model_files::{fixture, infer, load, model_file, shipped};
+
+/// Largest model file.
+const MAX_BYTES: u64 = 4_000_000;
+/// Processor time that one inference may take, 99th percentile.
+const MAX_INFERENCE: Duration = Duration::from_millis(1);
+/// Memory that both models together may occupy, in MiB.
+const MAX_RESIDENT_MIB: f64 = 40.0;
+/// Inferences timed in a round.
+const ROUND: usize = 200;
+/// Rounds that may be tried: a busy neighbour evicts caches, which costs processor time too.
+const ROUNDS: usize = 30;
+
+/// Processor time is measured, not wall time, and one round within the limit is enough: the test fails for a slow model and
+/// not for a busy machine.
+#[test]
+fn models_are_small_fast_and_light() {
+    let before = resident_mib();
+    let loaded = ["near", "far"].map(|name| {
+        let bytes = std::fs::metadata(model_file(&shipped(), name)).unwrap().len();
+        assert!(bytes <= MAX_BYTES, "{name}: {bytes} bytes");
+        let fixture = fixture(&shipped(), name);
+        let started = processor_time();
+        let model = load(&shipped(), name, &fixture);
+        let load_time = processor_time() - started;
+        infer(&model, &fixture, &fixture.cases[0].context, &fixture.cases[0].scalars);
+        (name, bytes, load_time, model, fixture)
+    });
+    let resident = before.zip(resident_mib()).map(|(before, after)| after - before);
+    for (name, bytes, load_time, model, fixture) in &loaded {
+        let case = &fixture.cases[0];
+        let round = || {
+            let mut times: Vec<Duration> = (0..ROUND)
+                .map(|_| {
+                    let started = processor_time();
+                    infer(model, fixture, &case.context, &case.scalars);
+                    processor_time() - started
+                })
+                .collect();
+            times.sort_unstable();
+            (times[ROUND / 2], times[ROUND * 99 / 100])
+        };
+        let quiet = (0..ROUNDS).map(|_| round()).find(|(_, p99)| *p99 <= MAX_INFERENCE);
+        let (median, p99) = quiet.unwrap_or_else(round);
+        println!("{name}: {bytes} bytes, loads in {load_time:.1?}, inference {median:.1?} median, {p99:.1?} p99");
+        assert!(
+            p99 <= MAX_INFERENCE,
+            "{name}: an inference takes {median:?} in the median, {p99:?} at the 99th percentile"
+        );
+    }
+    if let Some(resident) = resident {
+        println!("both models: {resident:.1} MiB more resident than before");
+        assert!(resident <= MAX_RESIDENT_MIB, "both models occupy {resident:.1} MiB");
+    }
+}
+
+/// Processor time that this thread has used.
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap()
+}
+
+/// Resident memory of this process, where the system tells.
+fn resident_mib() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib / 1024.0)
+}
