@@ -73,6 +73,7 @@ struct Pending {
     offset: Offset,
     interval: Span,
     bound: Span,
+    promised: bool,
     experts: [Offset; EXPERTS],
 }
 
@@ -94,6 +95,8 @@ struct Run<'a> {
     last_widths: Option<(Span, Span)>,
     silence_since: Timestamp<Local>,
     spacing: f64,
+    /// When each server was last heard since the start.
+    heard: Vec<Option<Timestamp<Local>>>,
     /// What no exchange can tell from the offset: errors are counted from there, bounds from the truth.
     unseen: Span,
 }
@@ -138,6 +141,7 @@ fn started(scenario: &Scenario) -> Run<'_> {
         last_widths: None,
         silence_since: START,
         spacing: polls,
+        heard: vec![None; scenario.world.servers.len()],
         unseen: Span::from_secs_f64(unseen(scenario)),
     }
 }
@@ -242,6 +246,9 @@ impl Run<'_> {
     fn deliver(&mut self, now: Timestamp<Local>, sample: &Sample, elapsed: f64) -> bool {
         self.outcome.samples += 1;
         let nonsense = sample.validate().is_err() || sample.local > now;
+        if !nonsense && let Some(heard) = self.heard.get_mut(usize::from(sample.source.0)) {
+            *heard = Some(sample.local);
+        }
         match self.pipeline.handle_sample(now, sample) {
             Ok(()) => {
                 if nonsense {
@@ -265,6 +272,7 @@ impl Run<'_> {
         self.inbox.clear();
         self.last_sample = None;
         self.last_widths = None;
+        self.heard.fill(None);
         match what {
             Interruption::Crash => {
                 self.outcome.conflicts += self.pipeline.bound_conflicts();
@@ -284,6 +292,21 @@ impl Run<'_> {
         }
     }
 
+    /// Whether the bound is promised at `now`: of the servers heard, most are honest. Before the others have spoken, a liar is
+    /// all there is.
+    fn is_promised(&self, now: Timestamp<Local>) -> bool {
+        /// As long as the core counts the vote of a silent server.
+        const VOTES: Span = Span::from_secs(4 * 3600);
+        let voters = || {
+            let servers = self.scenario.world.servers.iter().zip(&self.heard);
+            servers
+                .filter(|(_, heard)| heard.is_some_and(|at| now.since(at) <= VOTES))
+                .map(|(server, _)| server.conduct)
+        };
+        let lying = voters().filter(|c| !matches!(c, Conduct::Honest | Conduct::Silent { .. })).count();
+        self.scenario.promised && 2 * lying < voters().count()
+    }
+
     fn judge_estimate(&mut self, now: Timestamp<Local>, truth: Offset, news: bool, elapsed: f64) {
         let Some(estimate) = self.pipeline.estimate(now) else {
             if self.last_sample.is_some() {
@@ -293,7 +316,7 @@ impl Run<'_> {
         };
         let (interval, bound) = (estimate.interval.half_width(), estimate.bound.half_width());
         let error = estimate.offset.since(truth).abs();
-        if self.scenario.promised && error > bound {
+        if self.is_promised(now) && error > bound {
             self.violate(Law::Bound, elapsed, format!("off by {error:?}, bound {bound:?}, tier {}", estimate.tier));
         }
         if interval < Span::ZERO || bound < Span::ZERO {
@@ -343,7 +366,7 @@ impl Run<'_> {
             self.violate(Law::Monotone, elapsed, format!("{last:?} then {:?}", reading.utc));
         }
         self.last_reading = Some((reading.epoch, reading.utc));
-        if reading.tier != Tier::Raw && self.scenario.promised {
+        if reading.tier != Tier::Raw && self.is_promised(now) {
             // The truth moves by its rate until the reading: a millisecond at 200 ppm.
             let slack = Span::from_nanos(300);
             let error = reading.utc.offset_from(at).since(truth).abs();
@@ -356,6 +379,7 @@ impl Run<'_> {
 
     fn freeze(&mut self, now: Timestamp<Local>, elapsed: f64) {
         self.frozen_at = elapsed + FREEZE;
+        let promised = self.is_promised(now);
         let mut widest = (Span::ZERO, Span::ZERO);
         for (horizon, &h) in HORIZONS.iter().enumerate() {
             let target = now.saturating_add(Span::from_secs_f64(h));
@@ -367,7 +391,15 @@ impl Run<'_> {
             widest = (interval, bound);
             let experts =
                 std::array::from_fn(|i| self.pipeline.expert(i, target).unwrap_or(Offset::from_nanos(i64::MIN)));
-            self.pending.push_back(Pending { target, horizon, offset: estimate.offset, interval, bound, experts });
+            self.pending.push_back(Pending {
+                target,
+                horizon,
+                offset: estimate.offset,
+                interval,
+                bound,
+                promised,
+                experts,
+            });
         }
         self.pending.make_contiguous().sort_by_key(|p| p.target);
     }
@@ -376,7 +408,7 @@ impl Run<'_> {
     fn judge_predictions(&mut self, now: Timestamp<Local>, truth: Offset, elapsed: f64) {
         while let Some(p) = self.pending.pop_front_if(|p| p.target <= now) {
             let error = p.offset.since(truth);
-            if self.scenario.promised && error.abs() > p.bound {
+            if p.promised && error.abs() > p.bound {
                 let h = HORIZONS[p.horizon];
                 self.violate(
                     Law::PredictedBound,
