@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use chronotick_core::fallback::{Reason, Tier};
 use chronotick_core::forecast::Forecast;
 use chronotick_core::pipeline::{Config, Pipeline};
-use chronotick_core::sample::Sample;
+use chronotick_core::sample::{Sample, SampleError};
 use chronotick_core::served::{self, ClockRecord, Served, Target};
 use chronotick_core::units::{Local, Offset, Span, Temperature, Timestamp, Utc};
 use chronotick_host::sim::network::Conduct;
@@ -97,6 +97,11 @@ struct Run<'a> {
     spacing: f64,
     /// When each server was last heard since the start.
     heard: Vec<Option<Timestamp<Local>>>,
+    /// Conflicts that the core had reported when a liar last had the majority of those heard: what it was confined to then
+    /// is promised again only once the core has noticed and forgotten it.
+    poisoned: Option<u32>,
+    /// Whether the core has refused a server for what others say.
+    noticed: bool,
     /// What no exchange can tell from the offset: errors are counted from there, bounds from the truth.
     unseen: Span,
 }
@@ -141,6 +146,8 @@ fn started(scenario: &Scenario) -> Run<'_> {
         last_widths: None,
         silence_since: START,
         spacing: polls,
+        poisoned: None,
+        noticed: false,
         heard: vec![None; scenario.world.servers.len()],
         unseen: Span::from_secs_f64(unseen(scenario)),
     }
@@ -172,7 +179,12 @@ impl Run<'_> {
             self.step(truth.local, true_offset, elapsed);
         }
         self.outcome.conflicts = self.pipeline.bound_conflicts();
-        if !self.scenario.promised && self.lied_to() && self.outcome.conflicts == 0 && self.is_confident_and_wrong() {
+        if !self.scenario.promised
+            && self.lied_to()
+            && self.outcome.conflicts == 0
+            && !self.noticed
+            && self.is_confident_and_wrong()
+        {
             self.violate(Law::Noticed, self.scenario.seconds, "never a conflict".to_owned());
         }
         self.outcome
@@ -206,6 +218,7 @@ impl Run<'_> {
                 self.answers.push_back((now.saturating_add(takes), forecast));
             }
         }
+        self.judge_servers(now);
         self.judge_estimate(now, truth, news, elapsed);
         self.publish(now, elapsed);
         self.judge_reading(now, truth, elapsed);
@@ -249,6 +262,7 @@ impl Run<'_> {
         if !nonsense && let Some(heard) = self.heard.get_mut(usize::from(sample.source.0)) {
             *heard = Some(sample.local);
         }
+        self.judge_servers(now);
         match self.pipeline.handle_sample(now, sample) {
             Ok(()) => {
                 if nonsense {
@@ -262,7 +276,10 @@ impl Run<'_> {
                 self.silence_since = sample.local;
                 true
             }
-            Err(_) => false,
+            Err(error) => {
+                self.noticed |= matches!(error, SampleError::NoMajority | SampleError::Outvoted);
+                false
+            }
         }
     }
 
@@ -273,6 +290,7 @@ impl Run<'_> {
         self.last_sample = None;
         self.last_widths = None;
         self.heard.fill(None);
+        self.poisoned = None;
         match what {
             Interruption::Crash => {
                 self.outcome.conflicts += self.pipeline.bound_conflicts();
@@ -292,19 +310,28 @@ impl Run<'_> {
         }
     }
 
-    /// Whether the bound is promised at `now`: of the servers heard, most are honest. Before the others have spoken, a liar is
-    /// all there is.
-    fn is_promised(&self, now: Timestamp<Local>) -> bool {
+    /// Whether the bound is promised at `now`: of the servers heard, most are honest, and have been since the start or since
+    /// the core last noticed a contradiction. Before the others have spoken, a liar is all there is.
+    fn is_promised(&self) -> bool {
+        self.scenario.promised && self.poisoned.is_none()
+    }
+
+    fn judge_servers(&mut self, now: Timestamp<Local>) {
         /// As long as the core counts the vote of a silent server.
         const VOTES: Span = Span::from_secs(4 * 3600);
-        let voters = || {
-            let servers = self.scenario.world.servers.iter().zip(&self.heard);
-            servers
-                .filter(|(_, heard)| heard.is_some_and(|at| now.since(at) <= VOTES))
-                .map(|(server, _)| server.conduct)
-        };
-        let lying = voters().filter(|c| !matches!(c, Conduct::Honest | Conduct::Silent { .. })).count();
-        self.scenario.promised && 2 * lying < voters().count()
+        let servers = self.scenario.world.servers.iter().zip(&self.heard);
+        let voters = servers.filter(|(_, heard)| heard.is_some_and(|at| now.since(at) <= VOTES));
+        let (mut count, mut lying) = (0, 0);
+        for (server, _) in voters {
+            count += 1;
+            lying += usize::from(!matches!(server.conduct, Conduct::Honest | Conduct::Silent { .. }));
+        }
+        let conflicts = self.pipeline.bound_conflicts();
+        if lying > 0 && 2 * lying >= count {
+            self.poisoned = Some(conflicts);
+        } else if self.poisoned.is_some_and(|before| conflicts > before) {
+            self.poisoned = None;
+        }
     }
 
     fn judge_estimate(&mut self, now: Timestamp<Local>, truth: Offset, news: bool, elapsed: f64) {
@@ -316,7 +343,7 @@ impl Run<'_> {
         };
         let (interval, bound) = (estimate.interval.half_width(), estimate.bound.half_width());
         let error = estimate.offset.since(truth).abs();
-        if self.is_promised(now) && error > bound {
+        if self.is_promised() && error > bound {
             self.violate(Law::Bound, elapsed, format!("off by {error:?}, bound {bound:?}, tier {}", estimate.tier));
         }
         if interval < Span::ZERO || bound < Span::ZERO {
@@ -366,7 +393,7 @@ impl Run<'_> {
             self.violate(Law::Monotone, elapsed, format!("{last:?} then {:?}", reading.utc));
         }
         self.last_reading = Some((reading.epoch, reading.utc));
-        if reading.tier != Tier::Raw && self.is_promised(now) {
+        if reading.tier != Tier::Raw && self.is_promised() {
             // The truth moves by its rate until the reading: a millisecond at 200 ppm.
             let slack = Span::from_nanos(300);
             let error = reading.utc.offset_from(at).since(truth).abs();
@@ -379,7 +406,7 @@ impl Run<'_> {
 
     fn freeze(&mut self, now: Timestamp<Local>, elapsed: f64) {
         self.frozen_at = elapsed + FREEZE;
-        let promised = self.is_promised(now);
+        let promised = self.is_promised();
         let mut widest = (Span::ZERO, Span::ZERO);
         for (horizon, &h) in HORIZONS.iter().enumerate() {
             let target = now.saturating_add(Span::from_secs_f64(h));

@@ -204,7 +204,6 @@ impl Scenario {
                 // All asked as often, or the busiest would be most of the evidence.
                 server.poll = first.poll;
                 server.burst = first.burst;
-                server.first_poll = 0.3 * index as f64;
                 server
             })
             .collect();
@@ -221,9 +220,12 @@ impl Scenario {
                 _ => Conduct::Silent { from, until: from + 7200.0 },
             };
         }
-        // The bad are not always the first.
-        let shift = random.random_range(0..count);
+        // The bad speak last, or a liar is believed until the others have spoken; in chaos, as it comes.
+        let shift = if self.family == Family::Chaos { random.random_range(0..count) } else { bad };
         self.world.servers.rotate_left(shift);
+        for (index, server) in self.world.servers.iter_mut().enumerate() {
+            server.first_poll = 0.3 * index as f64;
+        }
         let lying = self
             .world
             .servers
