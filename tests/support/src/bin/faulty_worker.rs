@@ -11,7 +11,7 @@ use chronotick_host::link::process::WorkerEnd;
 use chronotick_host::link::{Boot, Link, Order, Ready, Reply};
 use chronotick_host::os::sandbox;
 use chronotick_host::shm::region::Direction;
-use chronotick_host::shm::ring::Memory;
+use chronotick_host::shm::ring::{Consumer, Memory, Producer, PushError};
 use chronotick_host::supervisor::{Supervisor, WorkerConfig};
 use chronotick_host::worker::inference::Forecasters;
 use rand::{Rng, SeedableRng};
@@ -24,6 +24,7 @@ fn main() {
         "honest" => chronotick_host::worker::hook(),
         "service" => service(&folder),
         "silent" => sleep_forever(),
+        "echoes-frames" => echo_frames(),
         fault => misbehave(fault),
     }
 }
@@ -42,6 +43,28 @@ fn service(folder: &Path) {
             let _ = std::fs::rename(folder.join("pid.part"), folder.join("pid"));
         }
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Sends back every frame, until it is killed.
+fn echo_frames() {
+    let link = match chronotick_host::worker::attach() {
+        Ok(link) => link,
+        Err(error) => return eprintln!("{error}"),
+    };
+    let mut consumer = Consumer::new(link.region().ring(Direction::ToWorker));
+    let mut producer = Producer::new(link.region().ring(Direction::FromWorker));
+    let mut frame = Vec::new();
+    loop {
+        match consumer.pop(&mut frame) {
+            Ok(true) => {
+                while producer.push(&frame) == Err(PushError::Full) {
+                    std::thread::yield_now();
+                }
+            }
+            Ok(false) => std::thread::yield_now(),
+            Err(error) => return eprintln!("{error}"),
+        }
     }
 }
 
@@ -64,14 +87,14 @@ fn misbehave(fault: &str) {
     loop {
         match link.receive() {
             Ok(Some(Order::Stop)) => return,
-            Ok(Some(Order::Ping(number))) => drop(link.send(Reply::Pong(number))),
+            Ok(Some(Order::Ping(number))) => say(&mut link, Reply::Pong(number)),
             Ok(Some(Order::Forecast(request))) => {
                 commit(&mut link, fault);
                 if let Ok(mut forecast) = forecasters.answer(&request) {
                     if fault == "answers-another-question" {
                         forecast.id ^= 1;
                     }
-                    drop(link.send(Reply::Forecast { forecast: Box::new(forecast), inference_ns: 1 }));
+                    say(&mut link, Reply::Forecast { forecast: Box::new(forecast), inference_ns: 1 });
                 }
             }
             Ok(_) => link.wait(Duration::from_millis(100)),
@@ -85,7 +108,7 @@ fn set_up(link: &mut WorkerEnd, boot: &Boot, fault: &str) -> Forecasters {
     let sandbox = if fault.starts_with("sealed-") { sandbox::seal() } else { sandbox::Sandbox::default() };
     let forecasters = Forecasters::from_files(files);
     let models = forecasters.states();
-    drop(link.send(Reply::Ready(Box::new(Ready { sandbox, models, ..Ready::default() }))));
+    say(link, Reply::Ready(Box::new(Ready { sandbox, models, ..Ready::default() })));
     forecasters
 }
 
@@ -118,7 +141,8 @@ fn commit(link: &mut WorkerEnd, fault: &str) {
             sleep_forever();
         }
         "floods" => loop {
-            drop(link.send_quietly(&Reply::Pong(0)));
+            // The ring is full most of the time.
+            let _ = link.send_quietly(&Reply::Pong(0));
         },
         "hangs" => sleep_forever(),
         "is-late" => std::thread::sleep(Duration::from_millis(400)),
@@ -141,6 +165,11 @@ fn commit(link: &mut WorkerEnd, fault: &str) {
         "sealed-starts-a-thread" => drop(std::thread::Builder::new().spawn(|| ())),
         _ => {}
     }
+}
+
+/// Sends, and does not care what becomes of it.
+fn say(link: &mut WorkerEnd, reply: Reply) {
+    let _ = link.send(reply);
 }
 
 fn sleep_forever() {
