@@ -94,6 +94,20 @@ fn killed() {
     service.run_until("the last process to be reaped", PATIENCE, |_| Holdings::now() == holdings);
 }
 
+/// The trained models ask the system for more than the fixtures do: they must answer behind the seal as well.
+#[test]
+fn shipped_models_answer_behind_the_seal() {
+    let _alone = alone();
+    let workshop = Workshop::new("shipped", PROGRAM, "honest");
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
+    let mut service = Service::start(WorkerConfig { models: Some(shipped), ..workshop.config() });
+    service.run_until("both models", PATIENCE, |service| service.health().answered >= 6);
+    let health = service.health();
+    assert_eq!(health.restarts, 0, "{health:?}");
+    assert!(health.models.iter().all(|model| matches!(model, ModelState::Loaded { .. })), "{health:?}");
+    assert!(health.rss_mb < 60.0, "resident {} MB", health.rss_mb);
+}
+
 #[test]
 fn stopped_for_half_a_minute() {
     let _alone = alone();
