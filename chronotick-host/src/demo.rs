@@ -28,8 +28,8 @@ use serde::Serialize;
 use crate::config::{Config, ServerAddress};
 use crate::error::Error;
 use crate::ntp::packet::{Leap, NtpShort, NtpTimestamp, Packet, mode};
-use crate::os::arrival;
 use crate::os::counter::{CounterKind, LocalClock, SystemCounter};
+use crate::os::datagram;
 use crate::reader::Reader;
 use crate::runner::source::arrived;
 use crate::runner::{Runner, Status, Stop, World};
@@ -352,7 +352,7 @@ impl Server {
     fn start(truth: SystemCounter, over: Arc<AtomicBool>) -> Result<Self, Error> {
         let open = || -> io::Result<(UdpSocket, SocketAddr)> {
             let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
-            arrival::enable(&socket)?;
+            datagram::enable(&socket)?;
             let address = socket.local_addr()?;
             Ok((socket, address))
         };
@@ -360,21 +360,59 @@ impl Server {
             open().map_err(|cause| Error::system("cannot open a UDP socket on 127.0.0.1", cause))?;
         let thread = spawn("chronotick-server", move || {
             let mut buffer = [0; 256];
+            let mut lag = SendLag::default();
             while !over.load(Ordering::Relaxed) {
                 let tick = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
                 let _ = poll(&mut [PollFd::new(&socket, PollFlags::IN)], Some(&tick));
-                while let Ok((length, note, Some(client))) = arrival::receive_from(&socket, &mut buffer) {
-                    let (received, ..) = arrived(&truth, note);
-                    let Ok(request) = Packet::parse(&buffer[..length]) else { continue };
-                    if request.mode == mode::CLIENT {
+                lag.learn(&truth, &socket);
+                while let Ok(taken) = datagram::receive(&socket, &mut buffer) {
+                    let (received, ..) = arrived(&truth, taken.arrival);
+                    let request = Packet::parse(&buffer[..taken.length]).ok().filter(|p| p.mode == mode::CLIENT);
+                    if let (Some(request), Some(client)) = (request, taken.sender) {
+                        let (ticks, utc) = truth.realtime();
+                        let now = truth.now();
+                        lag.newest = Some(Sent { read: now, ticks, utc });
+                        let answer = answer(&request, received, now.saturating_add(lag.typical));
                         // A client that has gone loses its answer.
-                        let _ = socket.send_to(&answer(&request, received, truth.now()).encode(), client);
+                        let _ = socket.send_to(&answer.encode(), client);
                     }
                 }
             }
             Ok(())
         })?;
         Ok(Self { address, thread })
+    }
+}
+
+/// How long an answer takes from reading the clock to leaving the machine. Its time has to be written before that is known, so
+/// a good server anticipates; otherwise every answer seems to come from the past, and every client is late by half of it.
+#[derive(Default)]
+struct SendLag {
+    typical: Span,
+    newest: Option<Sent>,
+}
+
+/// An answer on its way.
+struct Sent {
+    /// When it read the clock.
+    read: Timestamp<Local>,
+    /// The counter and the operating system's clock, read together just before.
+    ticks: u64,
+    utc: Timestamp<Utc>,
+}
+
+impl SendLag {
+    /// The most that is anticipated; the server claims as much as its own error.
+    const MOST: Span = Span::from_micros(10);
+
+    /// Looks at what the kernel noted about the newest answer.
+    fn learn(&mut self, truth: &SystemCounter, socket: &UdpSocket) {
+        let Some((note, newest)) = datagram::departure(socket).zip(self.newest.take()) else { return };
+        let left = truth.scale().local(newest.ticks).saturating_add(note.since(newest.utc));
+        let lag = left.since(newest.read).as_nanos().clamp(0, Self::MOST.as_nanos());
+        let typical = self.typical.as_nanos();
+        let step = if typical == 0 { lag } else { (lag - typical) / 4 };
+        self.typical = Span::from_nanos(typical + step);
     }
 }
 
@@ -389,7 +427,7 @@ fn answer(request: &Packet, received: Timestamp<Local>, now: Timestamp<Local>) -
         poll: request.poll,
         precision: -24,
         root_delay: NtpShort(0),
-        root_dispersion: NtpShort::from_span(Span::from_micros(1)),
+        root_dispersion: NtpShort::from_span(SendLag::MOST),
         reference_id: *b"DEMO",
         reference: time(now),
         origin: request.transmit,

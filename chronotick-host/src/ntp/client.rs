@@ -176,6 +176,14 @@ impl Association {
         self.state = State::Asked { nonce, sent: at };
     }
 
+    /// The open request left the machine at `at`, which is known better than when it was handed to the kernel. Earlier
+    /// than that cannot be.
+    pub fn departed(&mut self, at: Timestamp<Local>) {
+        if let State::Asked { sent, .. } = &mut self.state {
+            *sent = at.max(*sent);
+        }
+    }
+
     /// The request could not be sent or was bounced (no route, connection refused): counts as lost at once.
     pub fn failed(&mut self, now: Timestamp<Local>) {
         self.counts.lost += 1;
@@ -366,6 +374,11 @@ mod tests {
     fn fifty_six_years_to_the_nanosecond() {
         let mut association = asked();
         let packet = answer(Y2026 + 400, Y2026 + 450);
+        association.departed(local(900));
+        let mut late = association.clone();
+        late.departed(local(1_100));
+        let exchange = late.handle_packet(&packet.encode(), local(2_050), utc(Y2026)).expect("measured");
+        assert_eq!((exchange.delay, exchange.offset), (Span::from_nanos(900), Offset::from_nanos(Y2026 - 1_150)));
         let exchange = association.handle_packet(&packet.encode(), local(2_050), utc(Y2026)).expect("measured");
         assert_eq!(exchange.local, local(1_525));
         assert_eq!(exchange.delay, Span::from_nanos(1_000));

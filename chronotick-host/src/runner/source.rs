@@ -17,8 +17,8 @@ use super::wake::Stop;
 use crate::config::ServerAddress;
 use crate::ntp::client::{Association, Exchange, Refusal, Settings};
 use crate::ntp::packet::NtpTimestamp;
-use crate::os::arrival;
 use crate::os::counter::LocalClock;
+use crate::os::datagram;
 
 /// Something that yields samples.
 pub trait Source: Send {
@@ -63,6 +63,8 @@ pub(crate) struct NtpSource {
     /// The newest reason why no packet could be exchanged.
     trouble: Option<String>,
     kernel_arrivals: u64,
+    /// Local time and the operating system's UTC, read together before the newest request was sent.
+    paired: (Timestamp<Local>, Timestamp<Utc>),
 }
 
 /// Where the server is.
@@ -79,8 +81,21 @@ impl NtpSource {
     /// A source that starts with its first [`Source::drive`].
     pub(crate) fn new(id: SourceId, server: ServerAddress, settings: Settings, waker: Stop) -> Self {
         let association = Association::new(settings);
+        let paired = (Timestamp::from_nanos(0), Timestamp::from_nanos(0));
         let (name, peer) = (server.to_string(), Peer::Unresolved(None));
-        Self { id, name, server, settings, association, peer, waker, silent: None, trouble: None, kernel_arrivals: 0 }
+        Self {
+            id,
+            name,
+            server,
+            settings,
+            association,
+            peer,
+            waker,
+            silent: None,
+            trouble: None,
+            kernel_arrivals: 0,
+            paired,
+        }
     }
 
     /// Moves towards a socket. Names are resolved in a thread of their own, because that can take long.
@@ -142,6 +157,8 @@ impl NtpSource {
         let Peer::At { socket, .. } = &self.peer else { return };
         let nonce = NtpTimestamp::from_bits(rand::random());
         let bytes = self.association.request(nonce);
+        let (ticks, utc) = clock.realtime();
+        self.paired = (clock.scale().local(ticks), utc);
         let sent = clock.now();
         match socket.send(&bytes) {
             Ok(_) => self.association.sent(nonce, sent),
@@ -157,8 +174,11 @@ impl NtpSource {
         let mut buffer = [0; 1024];
         loop {
             let Peer::At { socket, .. } = &self.peer else { return None };
-            let (length, arrival) = match arrival::receive(socket, &mut buffer) {
-                Ok(received) => received,
+            if let Some(left) = datagram::departure(socket).and_then(|note| departed(self.paired, note)) {
+                self.association.departed(left);
+            }
+            let (length, note) = match datagram::receive(socket, &mut buffer) {
+                Ok(received) => (received.length, received.arrival),
                 Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => return None,
                 Err(cause) if cause.kind() == io::ErrorKind::Interrupted => continue,
                 Err(cause) => {
@@ -170,7 +190,7 @@ impl NtpSource {
                     return None;
                 }
             };
-            let (received, from_kernel, utc) = arrived(clock, arrival);
+            let (received, from_kernel, utc) = arrived(clock, note);
             match self.association.handle_packet(&buffer[..length], received, utc.max(EARLIEST_PIVOT)) {
                 Ok(exchange) => {
                     self.kernel_arrivals += u64::from(from_kernel);
@@ -286,8 +306,8 @@ fn connect(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind((any, 0))?;
     socket.connect(address)?;
     socket.set_nonblocking(true)?;
-    if let Err(cause) = arrival::enable(&socket) {
-        tracing::debug!(%cause, "no arrival times from the kernel");
+    if let Err(cause) = datagram::enable(&socket) {
+        tracing::debug!(%cause, "no times from the kernel");
     }
     Ok(socket)
 }
@@ -310,4 +330,17 @@ pub(crate) fn arrived(
     let margin = Span::from_nanos(ago.as_nanos() / RATE_MARGIN).saturating_add(PAIR_MARGIN);
     let noted = paired.saturating_sub(ago).saturating_add(margin);
     (noted.min(woken), noted < woken, utc)
+}
+
+/// The counter when the newest request left, from the kernel's note of it and a pair of readings taken before it was sent.
+///
+/// Never moved to before the pair; a note from before it belongs to an earlier request, and one from long after it to a
+/// clock that was stepped.
+fn departed((local, utc): (Timestamp<Local>, Timestamp<Utc>), note: Timestamp<Utc>) -> Option<Timestamp<Local>> {
+    let after = note.since(utc);
+    if after < Span::ZERO || after >= Span::from_secs(1) {
+        return None;
+    }
+    let margin = Span::from_nanos(after.as_nanos() / RATE_MARGIN).saturating_add(PAIR_MARGIN);
+    Some(local.saturating_add(after).saturating_sub(margin))
 }
