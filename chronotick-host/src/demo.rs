@@ -5,10 +5,11 @@
 //!          \--> virtual oscillator: rate, temperature, wander --> local counter --^   ^-> worker process, shipped models
 //! ```
 //!
-//! Only the oscillator is simulated. Its local time L and the truth T obey T = L + x(L), where x is a path of
-//! [`crate::sim::oscillator`], drawn beforehand on a grid of [`GRID`] and straight in between. It is fast so that half a
-//! minute has something to show: tens of ppm, with a temperature cycle of [`CYCLE`] seconds. The models know no seconds, only
-//! steps, so their grids are made as much shorter as the oscillator is faster.
+//! Only the oscillator and the network's queues are simulated; packets, processes and the page are real. The oscillator's
+//! local time L and the truth T obey T = L + x(L), where x is a path of [`crate::sim::oscillator`], drawn beforehand on a grid
+//! of [`GRID`] and straight in between. It is fast so that half a minute has something to show: tens of ppm, with a
+//! temperature cycle of [`CYCLE`] seconds. The models know no seconds, only steps, so their grids are made as much shorter as
+//! the oscillator is faster.
 
 use std::f64::consts::TAU;
 use std::io;
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 use chronotick_core::clock_page::CounterScale;
 use chronotick_core::units::{Local, Span, Temperature, Timestamp, Utc};
 use chronotick_core::{Offset, Tier};
+use rand::RngExt;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
@@ -34,7 +36,7 @@ use crate::reader::Reader;
 use crate::runner::source::arrived;
 use crate::runner::{Runner, Status, Stop, World};
 use crate::sim::oscillator::{Curve, Oscillator, OscillatorParams};
-use crate::sim::stream;
+use crate::sim::{Random, stream};
 
 /// Time between two points of the oscillator's path.
 const GRID: Span = Span::from_millis(10);
@@ -111,7 +113,7 @@ pub fn run(options: Options, stop: &Stop, mut each: impl FnMut(&Second) -> bool)
     let clock = Arc::new(VirtualClock::new(truth, options));
     let folder = Folder::new()?;
     let over = Arc::new(AtomicBool::new(false));
-    let server = Server::start(truth, Arc::clone(&over))?;
+    let server = Server::start(truth, options.seed, Arc::clone(&over))?;
     let config = configuration(folder.path.join("clock"), server.address);
     let thermometer = {
         let clock = Arc::clone(&clock);
@@ -157,7 +159,7 @@ fn configuration(page: PathBuf, server: SocketAddr) -> Config {
     config.ntp.burst_interval = Span::from_millis(100);
     config.ntp.timeout = Span::from_millis(200);
     config.oscillator.max_rate_ppm = 200.0;
-    config.oscillator.max_drift_ppm = 20.0;
+    config.oscillator.max_drift_ppm = 10.0;
     config.serve.target_accuracy = Span::from_micros(100);
     config.serve.holdover_after = Span::from_secs(2);
     config.serve.void_after = Span::from_secs(30);
@@ -181,7 +183,7 @@ impl VirtualClock {
             rate: 40e-6,
             flicker_fm: 5e-9,
             wander: 3e-8,
-            curve: Curve { reference: celsius(0.0), linear: 1.2e-6, quadratic: 0.0, cubic: 0.0 },
+            curve: Curve { reference: celsius(0.0), linear: 0.4e-6, quadratic: 0.0, cubic: 0.0 },
             ..OscillatorParams::default()
         };
         let mut oscillator = Oscillator::new(params, celsius(0.0), step, stream(options.seed, "demo"));
@@ -349,7 +351,7 @@ struct Server {
 }
 
 impl Server {
-    fn start(truth: SystemCounter, over: Arc<AtomicBool>) -> Result<Self, Error> {
+    fn start(truth: SystemCounter, seed: u64, over: Arc<AtomicBool>) -> Result<Self, Error> {
         let open = || -> io::Result<(UdpSocket, SocketAddr)> {
             let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
             datagram::enable(&socket)?;
@@ -361,6 +363,7 @@ impl Server {
         let thread = spawn("chronotick-server", move || {
             let mut buffer = [0; 256];
             let mut lag = SendLag::default();
+            let mut path = Path { random: stream(seed, "path") };
             while !over.load(Ordering::Relaxed) {
                 let tick = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
                 let _ = poll(&mut [PollFd::new(&socket, PollFlags::IN)], Some(&tick));
@@ -369,10 +372,13 @@ impl Server {
                     let (received, ..) = arrived(&truth, taken.arrival);
                     let request = Packet::parse(&buffer[..taken.length]).ok().filter(|p| p.mode == mode::CLIENT);
                     if let (Some(request), Some(client)) = (request, taken.sender) {
+                        let received = received.saturating_add(path.draw());
+                        wait_until(&truth, received);
+                        let leaving = truth.now();
+                        wait_until(&truth, leaving.saturating_add(path.draw()).saturating_sub(lag.typical));
                         let (ticks, utc) = truth.realtime();
-                        let now = truth.now();
-                        lag.newest = Some(Sent { read: now, ticks, utc });
-                        let answer = answer(&request, received, now.saturating_add(lag.typical));
+                        lag.newest = Some(Sent { read: truth.now(), ticks, utc });
+                        let answer = answer(&request, received, leaving);
                         // A client that has gone loses its answer.
                         let _ = socket.send_to(&answer.encode(), client);
                     }
@@ -381,6 +387,31 @@ impl Server {
             Ok(())
         })?;
         Ok(Self { address, thread })
+    }
+}
+
+/// The way to the server and back: what a switch or two on a busy network add to the loopback's few microseconds. The
+/// server holds packets for as long, so that they arrive and leave late like any that were held on the way.
+struct Path {
+    random: Random,
+}
+
+impl Path {
+    /// Every packet takes this long, in s.
+    const LEAST: f64 = 30e-6;
+    /// Mean of the exponential queueing, in s.
+    const QUEUE: f64 = 20e-6;
+
+    fn draw(&mut self) -> Span {
+        let queue = -Self::QUEUE * (1.0 - self.random.random::<f64>()).ln();
+        Span::from_secs_f64(Self::LEAST + queue.min(20.0 * Self::QUEUE))
+    }
+}
+
+/// Spins, for sleeping is not that exact.
+fn wait_until(truth: &SystemCounter, instant: Timestamp<Local>) {
+    while truth.now() < instant {
+        std::hint::spin_loop();
     }
 }
 
@@ -410,8 +441,9 @@ impl SendLag {
         let Some((note, newest)) = datagram::departure(socket).zip(self.newest.take()) else { return };
         let left = truth.scale().local(newest.ticks).saturating_add(note.since(newest.utc));
         let lag = left.since(newest.read).as_nanos().clamp(0, Self::MOST.as_nanos());
+        // Small steps follow the median, which a few sends that were interrupted do not move.
         let typical = self.typical.as_nanos();
-        let step = if typical == 0 { lag } else { (lag - typical) / 4 };
+        let step = if typical == 0 { lag } else { ((lag - typical) / 4).clamp(-250, 250) };
         self.typical = Span::from_nanos(typical + step);
     }
 }
