@@ -236,6 +236,7 @@ fn wake_trip<L: Link<Out = Order, In = Reply>>(link: &mut L) {
 
 /// A request with full grids, as after days of measurements.
 fn request(model: Model) -> ForecastRequest {
+    #[allow(clippy::cast_possible_truncation, reason = "a rate")]
     let wave = |i: usize, step: f64| (1e-8 * (i as f64 * step * 0.05).sin()) as f32;
     let temperature = |i: usize| 25.0 + (i % 17) as f32 * 0.1;
     ForecastRequest {

@@ -426,16 +426,12 @@ const fn void_after(meta: u64) -> i64 {
 /// The upper half of a product.
 #[inline(always)]
 fn high_product(a: u64, b: u64) -> u64 {
-    #[expect(clippy::cast_possible_truncation, reason = "128 bits less 64")]
-    let high = ((u128::from(a) * u128::from(b)) >> 64) as u64;
-    high
+    ((u128::from(a) * u128::from(b)) >> 64) as u64
 }
 
 #[inline(always)]
 fn high_product_signed(a: i64, b: i64) -> i64 {
-    #[expect(clippy::cast_possible_truncation, reason = "128 bits less 64")]
-    let high = ((i128::from(a) * i128::from(b)) >> 64) as i64;
-    high
+    ((i128::from(a) * i128::from(b)) >> 64) as i64
 }
 
 /// A half-width as stored; from [`UNBOUNDED`] on, and where it is nonsense, there is none.

@@ -226,6 +226,7 @@ impl<const E: usize, const P: usize> Fusion<E, P> {
     }
 }
 
+#[allow(clippy::needless_range_loop, reason = "experts are one index into several arrays")]
 #[allow(clippy::cast_possible_truncation, reason = "displacements and weights need no more than f32")]
 impl<const E: usize, const P: usize> Node<E, P> {
     fn wants(&self, at: Timestamp<Local>) -> bool {

@@ -19,6 +19,10 @@ pub const COARSE: usize = 128;
 pub const MIDDLE_STEPS: i64 = 4;
 /// Steps per coarse cell.
 pub const COARSE_STEPS: i64 = 16;
+/// The same as sizes.
+const MIDDLE_FOLD: usize = 4;
+const COARSE_FOLD: usize = 16;
+const _: () = assert!(MIDDLE_STEPS == 4 && COARSE_STEPS == 16, "both forms of the same numbers");
 
 /// One grid, oldest cell first, the last cell ending at the request's origin. Missing cells are NaN.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,8 +53,8 @@ pub struct Window<const N: usize, const M: usize> {
     last: Timestamp<Local>,
     filling: Filling,
     fine: heapless::Deque<Cell, N>,
-    middle: Coarser<M, { MIDDLE_STEPS as usize }>,
-    coarse: Coarser<M, { COARSE_STEPS as usize }>,
+    middle: Coarser<M, MIDDLE_FOLD>,
+    coarse: Coarser<M, COARSE_FOLD>,
     closed: u64,
 }
 
@@ -110,7 +114,7 @@ impl<const N: usize, const M: usize> Window<N, M> {
         let silence = at.since(self.last).as_nanos() > self.step.as_nanos().saturating_mul(BRIDGED_CELLS);
         let mut closed = false;
         // A silence longer than the whole window empties it; there is no use in closing cells one by one.
-        let longest = self.step.saturating_mul(COARSE_STEPS).saturating_mul(M as i64);
+        let longest = self.step.saturating_mul(COARSE_STEPS).saturating_mul(i64::try_from(M).unwrap_or(i64::MAX));
         if at.since(end) > longest {
             *self = Self::new(self.step);
             self.end = Some(at.saturating_add(self.step));

@@ -257,7 +257,7 @@ impl Reader {
         let identity = self.cell.page().identity();
         let sound = identity.check(&self.path).is_ok()
             && supported(&self.path, &identity, &snapshot, self.clock.is_some()).is_ok()
-            && !(snapshot.record.is_blank() && !checked.last.record.is_blank());
+            && (!snapshot.record.is_blank() || checked.last.record.is_blank());
         let local = snapshot.scale.local(snapshot.counter);
         let stale = || local.since(snapshot.scale.local(snapshot.record.anchor())) > STALE;
         if (!sound || stale()) && checked.look_due(os_local()) && self.attach_again(checked) {

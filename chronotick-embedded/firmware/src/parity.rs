@@ -89,6 +89,7 @@ pub fn trace() -> impl Iterator<Item = Sample> {
 pub fn answer(request: &EdgeRequest) -> Forecast {
     let mut quantiles = heapless_rows();
     for row in 0..request.model.steps() {
+        #[allow(clippy::cast_possible_truncation, reason = "a step of seconds")]
         let horizon = (row + 1) as f32 * request.model.stride() as f32 * request.step.as_secs_f64() as f32;
         let width = 2.0 * request.offset_deviation + 1e-10 * horizon;
         let _ = quantiles.push(LEVELS.map(|level| (level - 0.5) * width + 2e-11 * horizon));
