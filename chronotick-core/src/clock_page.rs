@@ -164,7 +164,8 @@ impl ClockPage {
         let anchor = scale.ticks(record.at.saturating_sub(AHEAD));
         let base = record.utc_at(scale.local(anchor));
         let rate = record.rate.value().clamp(-0.5, 0.5);
-        let mult = round_i64(scale.mult as f64 * if rate.is_nan() { 0.0 } else { rate });
+        let rate = if rate.is_nan() { 0.0 } else { rate };
+        let mult = round_i64(scale.mult as f64 * rate);
         let mult = scale.mult.saturating_add_signed(mult).clamp(1, i64::MAX.cast_unsigned());
         let slew_limit = f64::from(i32::MAX);
         let slew = round_i64((record.slew.value() * SLEW_SCALE).clamp(-slew_limit, slew_limit));
@@ -174,6 +175,8 @@ impl ClockPage {
         let ahead = Span::from_secs_f64(AHEAD.as_secs_f64() * record.slew.value().abs());
         let slack = ROUNDING.saturating_add(ahead);
         let width = |half: Span| half.saturating_add(slack).as_nanos().min(UNBOUNDED).cast_unsigned();
+        // Growth counts in local time and the read in corrected time, which a negative rate makes the shorter.
+        let growth = |growth: Rate| fixed_growth(Rate::new(growth.value() / (1.0 + rate.min(0.0))));
         let void = (record.void_after.as_nanos().max(0) >> VOID_BITS).min((1 << 24) - 1);
         Self {
             words: [
@@ -183,7 +186,7 @@ impl ClockPage {
                 low(slew.cast_unsigned()) | slew_span.cast_unsigned() << 32,
                 width(record.bound.half_width()),
                 width(record.interval.half_width()),
-                u64::from(fixed_growth(record.bound_growth)) | u64::from(fixed_growth(record.interval_growth)) << 32,
+                u64::from(growth(record.bound_growth)) | u64::from(growth(record.interval_growth)) << 32,
                 record.tier as u64
                     | (record.reason as u64) << 8
                     | u64::from(record.epoch) << 16
@@ -492,6 +495,8 @@ const fn high(word: u64) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn record() -> ClockRecord {
@@ -569,6 +574,106 @@ mod tests {
                 let _ = (reading.tier(), reading.reason(), reading.bound(), reading.interval95());
             }
             let _ = page.decode(&scale());
+        }
+    }
+
+    const YEAR: i64 = 365 * 86_400 * 1_000_000_000;
+
+    /// `value * n / 2^bits`, exactly, rounded down.
+    fn fraction(value: i64, n: i64, bits: u32) -> i128 {
+        (i128::from(value) * i128::from(n)) >> bits
+    }
+
+    proptest! {
+        /// Encoding, decoding and reading against exact integers: rates, slews and growths are drawn as fractions of 2^50,
+        /// 2^40 and 2^32, so that nothing on the exact side is rounded but the last digit.
+        #[test]
+        fn agrees_with_exact_arithmetic(
+            hz in prop_oneof![Just(1e6), Just(24e6), Just(1e9), 1e8_f64..5e9],
+            after in prop_oneof![0..4_000_000_000_i64, 0..3 * YEAR],
+            offset in -1_000_000_000_000_i64..1_000_000_000_000,
+            rate in -562_949_953_421_i64..562_949_953_421,
+            slew in -549_755_813_i64..549_755_813,
+            slew_span in (0_i64..300_000_000).prop_map(|units| units << SLEW_SPAN_BITS),
+            growth in (0_i64..2_200_000, 0_i64..2_200_000),
+            width in (0..1_000_000_000_i64, 0..1_000_000_000_i64),
+        ) {
+            let scale = CounterScale::from_hz(77, 1_700_000_000_000_000_000, hz);
+            let at = Timestamp::from_nanos(1_700_000_500_000_000_000);
+            let scaled_by = |n: i64, bits: i32| Rate::new(n as f64 / libm::exp2(f64::from(bits)));
+            let record = ClockRecord {
+                at,
+                utc: Timestamp::from_nanos(at.as_nanos() + offset),
+                rate: scaled_by(rate, 50),
+                slew: scaled_by(slew, 40),
+                slew_span: Span::from_nanos(if slew == 0 { 0 } else { slew_span }),
+                bound: ErrorBound::new(Span::from_nanos(width.0)),
+                interval: PredictionInterval::new(Span::from_nanos(width.1)),
+                bound_growth: scaled_by(growth.0, 32),
+                interval_growth: scaled_by(growth.1, 32),
+                void_after: Span::from_secs(1_000_000),
+                ..self::record()
+            };
+            let page = ClockPage::encode(&record, &scale);
+            let counter = scale.ticks(at.saturating_add(Span::from_nanos(after)));
+            let d = scale.local(counter).since(at).as_nanos();
+            let exact = i128::from(record.utc.as_nanos())
+                + i128::from(d)
+                + fraction(d, rate, 50)
+                + fraction(d.min(record.slew_span.as_nanos()), slew, 40);
+            // The multiplier is rounded to 2^-48 ns a tick: a quarter of a microsecond in a year at 2.6 GHz.
+            let ticks = counter.wrapping_sub(page.anchor());
+            // The page slews against corrected time, the record against local time: rate x slew x duration between them.
+            let slewed = d.min(record.slew_span.as_nanos() + AHEAD.as_nanos());
+            let slack = 4 + i128::from(ticks >> 48) + fraction(slewed, 1, 21);
+            let reading = page.time_at(counter, WIDEST);
+            let error = i128::from(reading.utc().as_nanos()) - exact;
+            prop_assert!(error.abs() <= slack, "{error} ns off, {slack} allowed, after {d} ns");
+            prop_assert_eq!(reading.utc(), page.utc_at(counter));
+
+            // Widths: never below the exact ones, and above by rounding and what the lead costs alone.
+            let in_force = d < 1_000_000_000_000_000 - (1 << VOID_BITS);
+            if in_force {
+                for (half, width, growth) in [
+                    (reading.bound().half_width(), width.0, growth.0),
+                    (reading.interval95().half_width(), width.1, growth.1),
+                ] {
+                    let exact = i128::from(width) + fraction(d, growth, 32);
+                    let above = i128::from(half.as_nanos()) - exact;
+                    prop_assert!((0..=400 + slack).contains(&above), "{above} ns above the exact width");
+                }
+                prop_assert_eq!(reading.tier(), record.tier);
+            } else {
+                prop_assert!(reading.tier() >= Tier::Cached);
+            }
+
+            // And back again.
+            let decoded = page.decode(&scale).expect("neither blank nor unknown");
+            let difference = decoded.utc_at(scale.local(counter)).since(reading.utc()).as_nanos();
+            prop_assert!(i128::from(difference.abs()) <= 4 + slack + i128::from(d >> 50), "{difference} ns between them");
+            prop_assert_eq!((decoded.tier, decoded.reason, decoded.epoch), (record.tier, record.reason, record.epoch));
+        }
+
+        /// The ordinary read and the long way agree wherever both apply, and no counter makes either panic.
+        #[test]
+        fn ordinary_and_long_way_agree(words in any::<[u64; 8]>(), counter in any::<u64>(), near in 0..1_000_000_000_u64) {
+            let page = ClockPage::from_words(words);
+            for counter in [counter, words[0].wrapping_add(near)] {
+                let long = page.time_out_of_range(counter, WIDEST);
+                let _ = (page.time_at(counter, WIDEST).bound(), page.utc_at(counter), long.age());
+            }
+            let mut sane = words;
+            sane[1] %= 1 << 62;
+            sane[2] %= 1 << 50;
+            sane[4] %= 1 << 60;
+            sane[5] %= 1 << 60;
+            let page = ClockPage::from_words(sane);
+            let counter = sane[0].wrapping_add(near);
+            if let Some(fresh) = PageReading::fresh(counter, |i| sane[i]) {
+                let long = page.time_out_of_range(counter, WIDEST);
+                prop_assert_eq!((fresh.utc(), fresh.age()), (long.utc(), long.age()));
+                prop_assert!((fresh.bound - long.bound).abs() <= 2 && (fresh.half95 - long.half95).abs() <= 2);
+            }
         }
     }
 }
