@@ -319,7 +319,9 @@ impl<const E: usize, const P: usize> Node<E, P> {
         let floor = if self.horizon >= FAR * scale { FAR_FLOOR * usual } else { 0.0 };
         // Nor does one that even the best expert is far from: a spike.
         let doubt = (least / (SPIKE * typical)).max(1.0);
-        let importance = 1.0 / ((noise + floor).max(1e-18) * doubt * doubt);
+        // And what was frozen in doubt, by a young clock, is no measure of the experts of today.
+        let doubted = f64::from(frozen.deviation) * f64::from(frozen.deviation);
+        let importance = 1.0 / ((noise + floor + doubted).max(1e-18) * doubt * doubt);
         for i in 0..E {
             let skill = &mut self.skill[i];
             skill.weight *= keep;

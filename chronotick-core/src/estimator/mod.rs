@@ -357,10 +357,12 @@ pub fn prior<const F: usize, const E: usize>(scale: f64) -> [f32; E] {
 pub fn handicap<const E: usize>() -> [f32; E] {
     const HOLD: f32 = -4.0;
     const MODEL: f32 = -3.0;
+    const REVERSION: f32 = -2.0;
     let holds = E - EXTRA..E - EXTRA + HOLDS;
     core::array::from_fn(|i| match i {
         i if holds.contains(&i) => HOLD,
         i if i >= E - 2 => MODEL,
+        i if i >= holds.end => REVERSION,
         _ => 0.0,
     })
 }
