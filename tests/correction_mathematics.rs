@@ -1,0 +1,193 @@
+//! Properties of the correction mathematics, through the pipeline's public face.
+//!
+//! Seeds: proptest prints the failing case and keeps it in `proptest-regressions/`.
+
+use chronotick_core::units::Local;
+use chronotick_core::{Config, Offset, Pipeline, Rate, Sample, SourceId, Span, Temperature, Timestamp};
+use proptest::prelude::*;
+
+const SECOND: i64 = 1_000_000_000;
+
+/// Feeds all samples, ignoring refusals, which must leave the state usable.
+fn fed(samples: &[Sample]) -> Pipeline {
+    let mut pipeline: Pipeline = Pipeline::new(Config::default());
+    for sample in samples {
+        let _ = pipeline.handle_sample(sample.local, sample);
+    }
+    pipeline
+}
+
+fn sample(local: i64, offset: i64, delay: i64) -> Sample {
+    Sample {
+        local: Timestamp::from_nanos(local),
+        offset: Offset::from_nanos(offset),
+        delay: Span::from_nanos(delay),
+        root_distance: Span::from_micros(50),
+        temperature: None,
+        source: SourceId(0),
+    }
+}
+
+/// A clock that loses `ppb` parts in 1e9, asked every 16 s over a network whose queues `noise` (ns each way) describes.
+fn exchanges(ppb: i64, noise: &[(i64, i64)]) -> Vec<Sample> {
+    noise
+        .iter()
+        .enumerate()
+        .map(|(i, &(out, back))| {
+            let local = SECOND + 16 * SECOND * i as i64;
+            let truth = local / SECOND * ppb;
+            sample(local, truth + (out - back) / 2, 100_000 + out + back)
+        })
+        .collect()
+}
+
+fn noise(length: std::ops::Range<usize>) -> impl Strategy<Value = Vec<(i64, i64)>> {
+    prop::collection::vec((0i64..60_000, 0i64..60_000), length)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_constant_added_to_every_offset_shifts_every_prediction_by_it(
+        noise in noise(20..80),
+        ppb in -50_000i64..50_000,
+        shift in -1_000_000_000_000_000_000i64..1_000_000_000_000_000_000,
+    ) {
+        let plain = exchanges(ppb, &noise);
+        let shifted: Vec<Sample> = plain
+            .iter()
+            .map(|s| Sample { offset: Offset::from_nanos(s.offset.as_nanos() + shift), ..*s })
+            .collect();
+        let (a, b) = (fed(&plain), fed(&shifted));
+        let last = plain[plain.len() - 1].local;
+        for h in [0, 16, 256, 4096, 14_400] {
+            let at = last.saturating_add(Span::from_secs(h));
+            let (a, b) = (a.estimate(at).unwrap(), b.estimate(at).unwrap());
+            // Two nanoseconds: the integer reference and the f64 remainder round apart.
+            prop_assert!((b.offset.as_nanos() - a.offset.as_nanos() - shift).abs() <= 2, "{a:?} {b:?}");
+            prop_assert!((b.interval.half_width().as_nanos() - a.interval.half_width().as_nanos()).abs() <= 2);
+            prop_assert!((b.bound.half_width().as_nanos() - a.bound.half_width().as_nanos()).abs() <= 4);
+        }
+    }
+
+    #[test]
+    fn the_sign_of_the_world_is_the_sign_of_the_answer(noise in noise(20..60), ppb in -50_000i64..50_000) {
+        let plain = exchanges(ppb, &noise);
+        let mirrored: Vec<Sample> =
+            plain.iter().map(|s| Sample { offset: Offset::from_nanos(-s.offset.as_nanos()), ..*s }).collect();
+        let (a, b) = (fed(&plain), fed(&mirrored));
+        let at = plain[plain.len() - 1].local.saturating_add(Span::from_secs(256));
+        let (a, b) = (a.estimate(at).unwrap(), b.estimate(at).unwrap());
+        // Rounding breaks the mirror by a nanosecond; an interpolated median may pick the other of two equal experts.
+        let tolerance = 2 + a.interval.half_width().as_nanos() / 1_000;
+        prop_assert!((a.offset.as_nanos() + b.offset.as_nanos()).abs() <= tolerance, "{a:?} {b:?}");
+    }
+
+    #[test]
+    fn intervals_and_bounds_grow_with_the_horizon_and_with_silence(noise in noise(8..80), ppb in -50_000i64..50_000) {
+        let samples = exchanges(ppb, &noise);
+        let pipeline = fed(&samples);
+        let last = samples[samples.len() - 1].local;
+        let mut before = pipeline.estimate(last).unwrap();
+        for h in [1, 4, 16, 40, 64, 200, 256, 1000, 1024, 4096, 9000, 14_400, 40_000] {
+            let now = pipeline.estimate(last.saturating_add(Span::from_secs(h))).unwrap();
+            prop_assert!(now.interval >= before.interval, "at {h} s: {now:?} after {before:?}");
+            prop_assert!(now.bound >= before.bound, "at {h} s: {now:?} after {before:?}");
+            before = now;
+        }
+    }
+
+    #[test]
+    fn the_hard_bound_holds_the_truth_for_every_admissible_path(
+        noise in noise(8..60),
+        base in -400_000i64..400_000,
+        swings in prop::collection::vec(-20_000i64..20_000, 60..61),
+        silence in 1i64..20_000,
+    ) {
+        // The rate is `base` +- 20 ppm at all times: within max_rate (500 ppm) and max_drift (50 ppm between any two).
+        let mut truth = 0i64;
+        let mut samples = Vec::new();
+        for (i, &(out, back)) in noise.iter().enumerate() {
+            if i > 0 {
+                truth += 16 * (base + swings[i % swings.len()]);
+            }
+            samples.push(sample(SECOND + 16 * SECOND * i as i64, truth + (out - back) / 2, 100_000 + out + back));
+            let pipeline = fed(&samples);
+            let estimate = pipeline.estimate(samples[i].local).unwrap();
+            let miss = (estimate.offset.as_nanos() - truth).abs();
+            prop_assert!(miss <= estimate.bound.half_width().as_nanos(), "sample {i}: off by {miss}, {estimate:?}");
+        }
+        let pipeline = fed(&samples);
+        for swing in [-20_000, 20_000] {
+            let at = samples[samples.len() - 1].local.saturating_add(Span::from_secs(silence));
+            let there = truth + silence * (base + swing);
+            let estimate = pipeline.estimate(at).unwrap();
+            let miss = (estimate.offset.as_nanos() - there).abs();
+            prop_assert!(miss <= estimate.bound.half_width().as_nanos(), "{silence} s on: off by {miss}, {estimate:?}");
+        }
+    }
+
+    #[test]
+    fn a_noiseless_clock_is_learnt_to_its_rate_in_either_direction_of_time(ppb in -300_000i64..300_000) {
+        let silence = [(0, 0); 60];
+        let forward = exchanges(ppb, &silence);
+        let backward = exchanges(-ppb, &silence);
+        for (samples, expected) in [(&forward, ppb), (&backward, -ppb)] {
+            let rate = fed(samples).rate();
+            let error = (rate - Rate::from_ppb(expected as f64)).value().abs();
+            // The delays are all alike, so the filters must still allow for the 5 % they are assumed to vary by.
+            prop_assert!(error < 20e-9, "{rate:?} instead of {expected} ppb");
+        }
+    }
+
+    #[test]
+    fn the_order_of_simultaneous_samples_hardly_matters(noise in noise(20..40), ppb in -50_000i64..50_000) {
+        let mut samples = exchanges(ppb, &noise);
+        let at = samples[samples.len() - 1].local.saturating_add(Span::from_secs(16));
+        let truth = at.as_nanos() / SECOND * ppb;
+        let (one, two) = (sample(at.as_nanos(), truth + 3_000, 110_000), sample(at.as_nanos(), truth - 2_000, 120_000));
+        let mut swapped = samples.clone();
+        samples.extend([one, two]);
+        swapped.extend([two, one]);
+        let (a, b) = (fed(&samples).estimate(at).unwrap(), fed(&swapped).estimate(at).unwrap());
+        // The filters commute; the delay statistics and the gate see one before the other.
+        let apart = (a.offset.as_nanos() - b.offset.as_nanos()).abs();
+        prop_assert!(apart <= a.interval.half_width().as_nanos() / 4 + 2, "{apart} ns apart: {a:?} {b:?}");
+    }
+
+    #[test]
+    fn nothing_poisons_the_state(
+        wild in prop::collection::vec(
+            (any::<i64>(), any::<i64>(), any::<i64>(), any::<i64>(), prop::option::of(any::<f64>()), any::<u8>()),
+            0..30,
+        ),
+        ppb in -50_000i64..50_000,
+    ) {
+        let mut pipeline: Pipeline = Pipeline::new(Config::default());
+        for &(local, offset, delay, root, temperature, source) in &wild {
+            let wild = Sample {
+                local: Timestamp::from_nanos(local),
+                offset: Offset::from_nanos(offset),
+                delay: Span::from_nanos(delay),
+                root_distance: Span::from_nanos(root),
+                temperature: temperature.map(Temperature::new),
+                source: SourceId(source),
+            };
+            let _ = pipeline.handle_sample(Timestamp::from_nanos(local), &wild);
+            let _ = pipeline.estimate(Timestamp::<Local>::from_nanos(offset));
+            let _ = pipeline.target(Timestamp::<Local>::from_nanos(delay));
+        }
+        // After a break the same pipeline must work like a new one.
+        pipeline.handle_discontinuity();
+        let samples = exchanges(ppb, &[(10_000, 20_000); 40]);
+        for sample in &samples {
+            pipeline.handle_sample(sample.local, sample).unwrap();
+        }
+        let last = samples[samples.len() - 1].local;
+        let estimate = pipeline.estimate(last).unwrap();
+        let miss = (estimate.offset.as_nanos() - last.as_nanos() / SECOND * ppb).abs();
+        prop_assert!(miss <= estimate.bound.half_width().as_nanos(), "off by {miss} ns: {estimate:?}");
+        prop_assert!(miss <= 100_000, "off by {miss} ns: {estimate:?}");
+    }
+}
