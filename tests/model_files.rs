@@ -9,6 +9,7 @@ pub(crate) type Runnable = Arc<TypedRunnableModel>;
 
 /// One input with PyTorch's output.
 pub(crate) struct Case {
+    #[allow(dead_code, reason = "only the parity test prints it")]
     pub(crate) name: String,
     pub(crate) context: Vec<f32>,
     pub(crate) scalars: Vec<f32>,
