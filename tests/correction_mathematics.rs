@@ -30,11 +30,10 @@ fn sample(local: i64, offset: i64, delay: i64) -> Sample {
 
 /// A clock that loses `ppb` parts in 1e9, asked every 16 s over a network whose queues `noise` (ns each way) describes.
 fn exchanges(ppb: i64, noise: &[(i64, i64)]) -> Vec<Sample> {
-    noise
-        .iter()
-        .enumerate()
+    (0i64..)
+        .zip(noise)
         .map(|(i, &(out, back))| {
-            let local = SECOND + 16 * SECOND * i as i64;
+            let local = SECOND + 16 * SECOND * i;
             let truth = local / SECOND * ppb;
             sample(local, truth + (out - back) / 2, 100_000 + out + back)
         })
@@ -108,11 +107,13 @@ proptest! {
         // The rate is `base` +- 20 ppm at all times: within max_rate (500 ppm) and max_drift (50 ppm between any two).
         let mut truth = 0i64;
         let mut samples = Vec::new();
+        let mut local = SECOND;
         for (i, &(out, back)) in noise.iter().enumerate() {
             if i > 0 {
                 truth += 16 * (base + swings[i % swings.len()]);
+                local += 16 * SECOND;
             }
-            samples.push(sample(SECOND + 16 * SECOND * i as i64, truth + (out - back) / 2, 100_000 + out + back));
+            samples.push(sample(local, truth + (out - back) / 2, 100_000 + out + back));
             let pipeline = fed(&samples);
             let estimate = pipeline.estimate(samples[i].local).unwrap();
             let miss = (estimate.offset.as_nanos() - truth).abs();
