@@ -7,6 +7,8 @@
 //! CHRONOTICK_STRESS=full cargo test --release -p chronotick-tests --test page -- --nocapture --test-threads 1
 //! ```
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -170,7 +172,7 @@ fn no_torn_reading_against_a_writer_that_never_rests() {
             let whole = (now.offset().as_nanos() - k * 1_000_000).abs() <= 4
                 && (now.interval95().half_width().as_nanos() - k * 2_000_000 - 4).abs() <= 2
                 && (now.bound().half_width().as_nanos() - k * 3_000_000 - 4).abs() <= 2
-                && now.tier() == Tier::ALL[(k % 4).unsigned_abs() as usize];
+                && now.tier() == Tier::ALL[usize::try_from(k % 4).unwrap()];
             assert!(whole, "reading {reading} is torn: {now:?}");
             last = k;
         }
