@@ -2,6 +2,7 @@
 
 mod check_config;
 mod demo;
+mod doctor;
 mod now;
 mod replay;
 mod run;
@@ -45,6 +46,8 @@ enum Command {
     Status(status::Arguments),
     /// Check configuration files and say what is wrong with them.
     CheckConfig(check_config::Arguments),
+    /// Show what this machine has, which configuration suits it and why.
+    Doctor(doctor::Arguments),
     /// Feed a recorded trace through the estimator and write what it would have predicted.
     Replay(replay::Args),
     /// Make a trace and its truth from a simulated world.
@@ -125,6 +128,7 @@ pub(crate) fn run() -> ExitCode {
         Some(Command::Now(arguments)) => now::run(arguments),
         Some(Command::Status(arguments)) => status::run(arguments),
         Some(Command::CheckConfig(arguments)) => check_config::run(arguments),
+        Some(Command::Doctor(arguments)) => doctor::run(arguments),
         Some(Command::Replay(arguments)) => replay::run(arguments),
         Some(Command::Simulate(arguments)) => simulate::run(arguments),
         // Started by a daemon it would be in `main` still; by hand, this says so and is wrong usage.
