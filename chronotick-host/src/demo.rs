@@ -7,8 +7,8 @@
 //!
 //! Only the oscillator and the network's queues are simulated; packets, processes and the page are real. The oscillator's
 //! local time L and the truth T obey T = L + x(L), where x is a path of [`crate::sim::oscillator`], drawn beforehand on a grid
-//! of [`GRID`] and straight in between. It is fast so that half a minute has something to show: tens of ppm, with a
-//! temperature cycle of [`CYCLE`] seconds. The models know no seconds, only steps, so their grids are made as much shorter as
+//! of `GRID` and straight in between. It is fast so that half a minute has something to show: tens of ppm, with a
+//! temperature cycle of `CYCLE` seconds. The models know no seconds, only steps, so their grids are made as much shorter as
 //! the oscillator is faster.
 
 use std::f64::consts::TAU;
@@ -172,7 +172,7 @@ fn configuration(page: PathBuf, server: SocketAddr) -> Config {
 struct VirtualClock {
     truth: SystemCounter,
     start: i64,
-    /// True reference - local at multiples of [`GRID`] after the start, in ns.
+    /// True reference - local at multiples of `GRID` after the start, in ns.
     path: Vec<f64>,
 }
 
