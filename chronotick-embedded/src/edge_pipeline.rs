@@ -1,5 +1,6 @@
 //! The core's pipeline in a microcontroller's size, and what the tasks need of a pipeline of any size.
 
+use chronotick_core::estimator::{EXTRA, PER_TEMPERATURE};
 use chronotick_core::forecast::{Forecast, ForecastError, ForecastRequest};
 use chronotick_core::sample::SampleError;
 use chronotick_core::served::Target;
@@ -10,7 +11,7 @@ const FILTERS: usize = 3;
 /// Filters that also learn the response to temperature.
 const TEMPERATURE_FILTERS: usize = 2;
 /// What follows from both: see [`Pipeline`].
-const EXPERTS: usize = FILTERS + 3 * TEMPERATURE_FILTERS + 9;
+const EXPERTS: usize = FILTERS + TEMPERATURE_FILTERS * PER_TEMPERATURE + EXTRA;
 /// History kept, in cells of one step, and of 4 and of 16 steps.
 const FINE_CELLS: usize = 64;
 const COARSER_CELLS: usize = 16;

@@ -73,15 +73,10 @@ fn bench() -> bool {
                 serve_cost.add(instructions(|| served.update(black_box(&target))).0);
             }
         }
-        let mut request = None;
-        if index % 2 == 0 {
-            let (cost, due) = instructions(|| pipeline.poll_request(now));
-            if due.is_some() {
-                request_cost.add(cost);
-            }
-            request = due;
-        } else {
-            let used = peak_stack(REACH, || request = black_box(pipeline.poll_request(now)));
+        let (mut cost, mut request) = (0, None);
+        let used = peak_stack(REACH, || (cost, request) = instructions(|| pipeline.poll_request(now)));
+        if request.is_some() {
+            request_cost.add(cost);
             request_stack.add(used as u64);
         }
         if let Some(request) = request {
