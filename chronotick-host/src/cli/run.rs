@@ -43,6 +43,8 @@ fn log_to_stderr(verbose: u8) {
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(format!("warn,chronotick_host={level}")));
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    // A closed standard error must not end the daemon.
+    let subscriber = subscriber.log_internal_errors(false);
     // A second subscriber in one process would be a mistake of this program; the first one goes on.
     let _ = subscriber.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init();
 }

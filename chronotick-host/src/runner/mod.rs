@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chronotick_core::selection::Verdict;
 use chronotick_core::units::{Local, Rate, Span, Temperature, Timestamp};
 use chronotick_core::{Pipeline, Reason, SourceId, Tier, served};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -160,7 +161,8 @@ impl Runner {
     /// The state as `chronotick status` shows it.
     pub fn status(&self) -> Status {
         let now = self.clock.now();
-        let sources: Vec<_> = self.sources.iter().map(|source| source.status(now)).collect();
+        let sources: Vec<_> =
+            (0..).zip(&self.sources).map(|(id, source)| self.source_status(SourceId(id), &**source, now)).collect();
         let settled: u64 = sources.iter().map(|s| s.accepted + s.refused + s.lost).sum();
         let accepted: u64 = sources.iter().map(|s| s.accepted).sum();
         let counts = self.pipeline.counts();
@@ -192,6 +194,17 @@ impl Runner {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
+    }
+
+    /// A source's own state, and what the others think of it.
+    fn source_status(&self, id: SourceId, source: &dyn Source, now: Timestamp<Local>) -> status::SourceStatus {
+        let mut status = source.status(now);
+        let verdict = self.pipeline.verdict(id);
+        status.verdict = verdict.map(|verdict| verdict.as_str().to_owned());
+        if verdict == Some(Verdict::Falseticker) && status.reason.is_none() {
+            status.reason = Some("a majority of the servers contradicts it".to_owned());
+        }
+        status
     }
 
     /// One turn of the loop: everything that is due.

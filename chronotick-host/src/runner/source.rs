@@ -281,6 +281,7 @@ impl Source for NtpSource {
             name: self.name.clone(),
             kind: "ntp".to_owned(),
             state: state.to_owned(),
+            verdict: None,
             reason: self.trouble.clone(),
             address,
             stratum: last.map(|l| l.stratum),

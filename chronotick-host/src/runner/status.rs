@@ -80,6 +80,9 @@ pub struct SourceStatus {
     pub kind: String,
     /// "waiting", "reachable", "unreachable", "unresolved" or "stopped" (it said to go away).
     pub state: String,
+    /// "selected", "falseticker" or "undecided": what the majority of the sources makes of it; `null` before its first
+    /// sample.
+    pub verdict: Option<String>,
     /// Why it is not used, if it is not.
     pub reason: Option<String>,
     /// Where the name led.
