@@ -12,6 +12,8 @@ cargo +nightly --version >/dev/null 2>&1 || { echo "skipped: no nightly toolchai
 
 suppressions=$(mktemp)
 trap 'rm -f "$suppressions"' EXIT
+# The reader in the container is another user.
+chmod 644 "$suppressions"
 # The test harness and thread start-up of the standard library, which is not instrumented.
 printf '%s\n' 'race:std::rt' 'race:std::thread' 'race:test::' 'race:std::sync::mpmc' >"$suppressions"
 
