@@ -32,6 +32,11 @@ impl Sample {
         Span::from_nanos(self.delay.as_nanos() / 2 + self.delay.as_nanos() % 2).saturating_add(self.root_distance)
     }
 
+    /// The temperature in degrees Celsius, unless no oscillator survives it: a broken sensor must not cost the exchange.
+    pub fn plausible_temperature(&self) -> Option<f64> {
+        self.temperature.map(Temperature::value).filter(|degrees| (-100.0..=250.0).contains(degrees))
+    }
+
     /// Why this sample cannot be used at all, if so.
     pub fn validate(&self) -> Result<(), SampleError> {
         if self.delay.as_nanos() < 0 {

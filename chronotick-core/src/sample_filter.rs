@@ -123,6 +123,9 @@ impl<const D: usize> SampleFilter<D> {
     /// Learns from the innovation (measured minus predicted offset, s) of the exchange that `trust` was given for, the
     /// prediction having had variance `predicted`.
     pub fn learn(&mut self, trust: &Trust, innovation: f64, predicted: Variance) {
+        if !(innovation + predicted.value()).is_finite() {
+            return;
+        }
         let class = &mut self.classes[usize::from(trust.class)];
         let claimed = trust.prior + predicted.value();
         let limit = 3.0 * libm::sqrt(claimed * class.ratio.max(1.0));
