@@ -1,0 +1,252 @@
+//! The command line as its users meet it: exit codes, one-line errors, JSON fields, a pipe that closes early.
+
+use std::io::{BufRead, BufReader};
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use chronotick_core::Timestamp;
+use chronotick_host::ntp::packet::{NtpTimestamp, Packet};
+use serde_json::Value;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_chronotick-under-test");
+
+/// A folder of this test's own that goes with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("chronotick-cli-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("temporary folder");
+        Self(path)
+    }
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).expect("temporary file");
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A process that does not outlive its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// An NTP server that tells the system's time.
+struct Server {
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    fn start(port: u16) -> Self {
+        let socket = UdpSocket::bind(("127.0.0.1", port)).expect("the port is still free");
+        socket.set_read_timeout(Some(Duration::from_millis(100))).expect("timeout");
+        let over = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&over);
+        let now = || {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+            NtpTimestamp::from_utc(Timestamp::from_nanos(i64::try_from(since.as_nanos()).expect("before 2262")))
+        };
+        let thread = std::thread::spawn(move || {
+            let mut buffer = [0; 128];
+            while !ends.load(Ordering::Relaxed) {
+                let Ok((length, client)) = socket.recv_from(&mut buffer) else { continue };
+                let Ok(request) = Packet::parse(&buffer[..length]) else { continue };
+                let (origin, receive) = (request.transmit, now());
+                let answer =
+                    Packet { version: 4, mode: 4, stratum: 1, precision: -20, origin, receive, ..Packet::default() };
+                let _ = socket.send_to(&Packet { transmit: now(), ..answer }.encode(), client);
+            }
+        });
+        Self { over, thread: Some(thread) }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn chronotick() -> Command {
+    Command::new(PROGRAM)
+}
+
+fn output(arguments: &[&str]) -> Output {
+    chronotick().args(arguments).output().expect("the program starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn daemon(config: &Path) -> Running {
+    let child = chronotick().args(["run", "--config"]).arg(config).stderr(Stdio::piped()).spawn();
+    Running(child.expect("the program starts"))
+}
+
+fn until<T>(seconds: u64, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let end = Instant::now() + Duration::from_secs(seconds);
+    while Instant::now() < end {
+        if let Some(found) = look() {
+            return Some(found);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    None
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&output.stdout)))
+}
+
+#[test]
+fn alone_it_prints_help_with_an_example() {
+    let output = output(&[]);
+    assert_eq!(output.status.code(), Some(0));
+    let help = text(&output.stdout);
+    assert!(help.contains("Examples:") && help.contains("chronotick now"), "{help}");
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2() {
+    assert_eq!(output(&["frobnicate"]).status.code(), Some(2));
+    assert_eq!(output(&["demo", "--seconds", "soon"]).status.code(), Some(2));
+}
+
+#[test]
+fn configurations_are_checked_with_the_place() {
+    let folder = Folder::new("check");
+    let good = folder.file("good.toml", "[ntp]\nservers = [\"a.example\"]\n");
+    let bad = folder.file("bad.toml", "[ntp]\npol_min = \"16 s\"\n");
+    let checked = chronotick().arg("check-config").arg(&good).output().expect("the program starts");
+    assert_eq!(checked.status.code(), Some(0));
+    let checked = chronotick().arg("check-config").arg(&bad).output().expect("the program starts");
+    assert_eq!(checked.status.code(), Some(1));
+    let line = text(&checked.stderr);
+    assert!(line.contains("bad.toml:2:1:") && line.contains("did you mean `poll_min`"), "{line}");
+    assert_eq!(line.lines().count(), 1, "{line}");
+    let missing = output(&["check-config", "/nonexistent.toml"]);
+    assert_eq!((missing.status.code(), text(&missing.stderr).lines().count()), (Some(1), 1));
+}
+
+#[test]
+fn shipped_configurations_are_good() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
+    let mut command = chronotick();
+    command.arg("check-config");
+    for entry in std::fs::read_dir(folder).expect("configs") {
+        command.arg(entry.expect("entry").path());
+    }
+    let checked = command.output().expect("the program starts");
+    assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
+}
+
+#[test]
+fn without_a_daemon_one_line_says_how_to_get_one() {
+    let folder = Folder::new("absent");
+    let page = folder.0.join("clock");
+    for command in ["now", "status"] {
+        let output = chronotick().args([command, "--page"]).arg(&page).output().expect("the program starts");
+        let line = text(&output.stderr);
+        assert_eq!((output.status.code(), line.lines().count()), (Some(1), 1), "{line}");
+        assert!(line.contains("chronotick run"), "{line}");
+    }
+}
+
+#[test]
+fn a_closed_pipe_is_no_failure() {
+    let mut child = chronotick().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    assert!(!text(&output.stderr).contains("panicked"), "{}", text(&output.stderr));
+    assert_eq!(output.status.code(), Some(0));
+}
+
+/// The whole life of a daemon that has no server at first: raw with a reason and exit code 3, then a server appears.
+#[test]
+fn silence_is_raw_until_a_server_appears() {
+    let folder = Folder::new("silence");
+    // A port that nobody listens on until later.
+    let port = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
+    let page = folder.0.join("clock");
+    let config = format!(
+        "[ntp]\nservers = [\"127.0.0.1:{port}\"]\npoll_min = \"1 s\"\npoll_max = \"1 s\"\nburst_interval = \"100 ms\"\n\
+         [page]\npath = \"{}\"\n[worker]\nmode = \"off\"\n",
+        page.display()
+    );
+    let config = folder.file("c.toml", &config);
+    let mut daemon = daemon(&config);
+    let now = || chronotick().args(["now", "--json", "--page"]).arg(&page).output().expect("the program starts");
+    let raw = until(10, || Some(now()).filter(|output| output.status.code() == Some(3))).expect("raw time");
+    let reading = json(&raw);
+    assert_eq!(reading["tier"], "raw");
+    assert!(reading["reason"].as_str().is_some_and(|reason| reason.contains("not synchronised")), "{reading}");
+    for key in ["low95_ns", "high95_ns", "bound_low_ns", "bound_high_ns"] {
+        assert!(reading.get(key).is_some_and(Value::is_null), "{key}: {reading}");
+    }
+    for key in ["utc_ns", "raw_ns", "offset_ns", "confidence", "age_ms"] {
+        assert!(reading[key].is_number(), "{key}: {reading}");
+    }
+
+    let second = chronotick().args(["run", "--config"]).arg(&config).output().expect("the program starts");
+    let line = text(&second.stderr);
+    let line = line.lines().filter(|line| line.starts_with("chronotick:")).collect::<Vec<_>>();
+    assert_eq!((second.status.code(), line.len()), (Some(1), 1), "{line:?}");
+    assert!(line[0].contains("another daemon"), "{line:?}");
+
+    let log = BufReader::new(daemon.0.stderr.take().expect("piped"));
+    let told = log.lines().map_while(Result::ok).find(|line| line.contains("no time server has answered"));
+    assert!(told.is_some_and(|line| line.contains(&format!("127.0.0.1:{port}"))));
+
+    let server = Server::start(port);
+    let synchronised = until(15, || Some(now()).filter(|output| output.status.code() == Some(0)));
+    let reading = json(&synchronised.expect("the server was found"));
+    let within = |low: &str, high: &str| {
+        reading[low].as_i64() <= reading["offset_ns"].as_i64()
+            && reading["offset_ns"].as_i64() <= reading[high].as_i64()
+    };
+    assert!(within("low95_ns", "high95_ns") && within("bound_low_ns", "bound_high_ns"), "{reading}");
+    drop(server);
+
+    let status =
+        json(&chronotick().args(["status", "--json", "--page"]).arg(&page).output().expect("the program starts"));
+    for key in ["tier", "reason", "sources", "worker", "forecasts", "success_rate", "uptime_s"] {
+        assert!(!status[key].is_null(), "{key}: {status}");
+    }
+    for key in ["pid", "alive", "restarts", "cpu_affinity", "rss_mb", "inference_ms_p50", "inference_ms_p99"] {
+        assert!(status["worker"].get(key).is_some(), "worker.{key}: {status}");
+    }
+    for key in ["issued", "accepted", "muted"] {
+        assert!(status["forecasts"][key].is_u64(), "forecasts.{key}: {status}");
+    }
+    assert_eq!(status["sources"][0]["name"], format!("127.0.0.1:{port}"));
+
+    // SIGTERM ends it cleanly and leaves the page to its readers.
+    let pid = rustix::process::Pid::from_child(&daemon.0);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("signal");
+    let ended = until(5, || daemon.0.try_wait().expect("wait")).expect("it ends");
+    assert_eq!(ended.code(), Some(0));
+    let after = now();
+    assert_eq!(after.status.code(), Some(0));
+    assert!(json(&after)["reason"].as_str().is_some_and(|reason| reason.contains("stopped")));
+}
