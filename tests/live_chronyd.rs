@@ -1,6 +1,7 @@
 //! A real peer: Debian's chronyd on loopback, three seconds ahead and 100 ppm fast. Skipped where it is not installed.
 
 use std::net::UdpSocket;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -17,8 +18,9 @@ struct Running(Child);
 
 impl Running {
     fn kill(&mut self) {
-        // faketime starts chronyd in its own place, so that this is chronyd.
-        let _ = self.0.kill();
+        // faketime may start chronyd as its child, so the whole group goes.
+        let group = rustix::process::Pid::from_child(&self.0);
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         let _ = self.0.wait();
     }
 }
@@ -49,6 +51,7 @@ fn chronyd(folder: &Path, faketime: &Path, chronyd: &Path) -> Running {
         .arg(config)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
+        .process_group(0)
         .spawn();
     Running(child.expect("faketime starts"))
 }

@@ -64,9 +64,9 @@ const ROUNDING: Span = Span::from_nanos(4);
 ///
 /// ```
 /// use chronotick_core::clock_page::CounterScale;
-/// let scale = CounterScale::from_hz(1_000, 0, 2.5e9);
-/// assert_eq!(scale.local(3_500).as_nanos(), 1_000);
-/// assert_eq!(scale.ticks(scale.local(3_500)), 3_500);
+/// let scale = CounterScale::from_hz(1_000, 0, 2e9);
+/// assert_eq!(scale.local(3_000).as_nanos(), 1_000);
+/// assert_eq!(scale.ticks(scale.local(3_000)), 3_000);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CounterScale {

@@ -566,7 +566,15 @@ impl<
         let between = |a: f64, b: f64| a + share * (b - a);
         let ahead = track.line.x + track.line.r * h + between(c0.displacement, c1.displacement);
         let offset = track.bank.reference().saturating_add(Span::from_secs_f64(ahead));
-        let bound = self.hard.half_width(at, offset);
+        // A curve that leads back into the confinement's middle is no news: the bound does not shrink for it. Between two
+        // nodes the reach is convex, so its largest value up to `at` is at a node or at `at` itself.
+        let passed = curve[..=node].iter().enumerate().map(|(node, fused)| {
+            let h = self.fusion.horizon(node);
+            let there = track.bank.at().saturating_add(Span::from_secs_f64(h));
+            let ahead = track.line.x + track.line.r * h + fused.displacement;
+            self.hard.half_width(there, track.bank.reference().saturating_add(Span::from_secs_f64(ahead)))
+        });
+        let bound = passed.fold(self.hard.half_width(at, offset), Span::max);
         let half = between(c0.half_width, c1.half_width);
         let claimed = if half.is_finite() { Span::from_secs_f64(half) } else { Span::MAX };
         Estimate {
