@@ -21,6 +21,7 @@ impl Running {
         // faketime may start chronyd as its child, so the whole group goes.
         let group = rustix::process::Pid::from_child(&self.0);
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
@@ -99,7 +100,8 @@ impl Daemon {
             page.display()
         );
         std::fs::write(&config, lines).expect("temporary file");
-        let child = Command::new(PROGRAM).args(["run", "--config"]).arg(&config).stderr(Stdio::null()).spawn();
+        let child =
+            Command::new(PROGRAM).args(["run", "--config"]).arg(&config).stderr(Stdio::null()).process_group(0).spawn();
         Self { _process: Running(child.expect("the daemon starts")), page }
     }
 
