@@ -11,8 +11,6 @@
 //!
 //! **Weaknesses.** A constant asymmetry of the path is in every measurement alike and cannot be seen; the hard bound has it.
 
-/// Standardised errors kept.
-const SCORES: usize = 96;
 /// Independent errors that the claim itself counts for.
 const CLAIM_WEIGHT: f64 = 4.0;
 /// Independent errors at which the empirical quantile counts as much as Student's.
@@ -20,26 +18,26 @@ const EMPIRICAL: f64 = 30.0;
 /// The 97.5 % quantile of the standard normal distribution.
 const NORMAL: f64 = 1.96;
 
-/// How the claimed deviations of the fused forecast compare with its errors.
+/// How the claimed deviations of the fused forecast compare with its errors; `C` standardised errors are kept, at least one.
 #[derive(Clone, Debug)]
-pub struct Calibration {
+pub struct Calibration<const C: usize = 96> {
     sum: f64,
     weight: f64,
     /// Standardised errors, newest last.
-    recent: heapless::Deque<f32, SCORES>,
+    recent: heapless::Deque<f32, C>,
     until_sorted: u8,
     quantile: f64,
     /// What the claimed deviation is multiplied by to give the half-width of the 95 % interval.
     factor: f64,
 }
 
-impl Default for Calibration {
+impl<const C: usize> Default for Calibration<C> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Calibration {
+impl<const C: usize> Calibration<C> {
     /// Nothing is known: the claim stands, and not firmly.
     pub const fn new() -> Self {
         Self { sum: 0.0, weight: 0.0, recent: heapless::Deque::new(), until_sorted: 0, quantile: NORMAL, factor: 3.85 }
@@ -81,7 +79,7 @@ impl Calibration {
 
     /// The 95 % quantile of the standardised errors, with the rank of conformal prediction.
     fn empirical(&self) -> f64 {
-        let mut sorted: heapless::Vec<f32, SCORES> = heapless::Vec::new();
+        let mut sorted: heapless::Vec<f32, C> = heapless::Vec::new();
         for &score in &self.recent {
             let _ = sorted.push(score);
         }
@@ -97,8 +95,8 @@ mod tests {
     use super::*;
 
     /// Errors that alternate in sign with a constant magnitude have exactly that deviation.
-    fn learnt(error: f64, claimed: f64, noise: f64, times: usize) -> Calibration {
-        let mut calibration = Calibration::new();
+    fn learnt(error: f64, claimed: f64, noise: f64, times: usize) -> Calibration<96> {
+        let mut calibration = Calibration::<96>::new();
         for _ in 0..times {
             calibration.learn(error, claimed * claimed, noise * noise, 1.0, 1.0);
         }
@@ -114,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_noisy_witness_says_nothing() {
-        let before = Calibration::new().factor();
+        let before = Calibration::<96>::new().factor();
         let after = learnt(1e-3, 1e-6, 1e-3, 30).factor();
         assert!((after - before).abs() < 0.2, "{before} {after}");
     }

@@ -135,6 +135,12 @@ pub trait ClockSource {
     fn estimate(&self, at: Timestamp<Local>) -> Option<Estimate>;
 }
 
+impl<A: Fn(Timestamp<Local>) -> Option<Estimate>> ClockSource for A {
+    fn estimate(&self, at: Timestamp<Local>) -> Option<Estimate> {
+        self(at)
+    }
+}
+
 /// The first of `ranking`, best first, that answers.
 pub fn first(ranking: &[&dyn ClockSource], at: Timestamp<Local>) -> Option<Estimate> {
     ranking.iter().find_map(|source| source.estimate(at))

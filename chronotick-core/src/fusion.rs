@@ -14,14 +14,26 @@
 //!
 //! **Weaknesses.** A horizon that has not passed even once has no evidence of its own, only its shorter neighbours'.
 
+use core::cell::OnceCell;
+
 use crate::calibration::Calibration;
 use crate::estimator::{Line, Prediction};
 use crate::units::{Local, Timestamp};
 
 /// The horizons, in s for a time scale of one.
 pub const HORIZONS: [f64; 7] = [0.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 14400.0];
-/// How many.
-pub const NODES: usize = HORIZONS.len();
+
+/// `K` of [`HORIZONS`], the first, the last and those evenly between.
+pub const fn horizons<const K: usize>() -> [f64; K] {
+    const { assert!(K >= 2 && K <= HORIZONS.len(), "at least the first and the last, at most all") };
+    let mut chosen = [0.0; K];
+    let mut node = 0;
+    while node < K {
+        chosen[node] = HORIZONS[node * (HORIZONS.len() - 1) / (K - 1)];
+        node += 1;
+    }
+    chosen
+}
 
 /// The most that evidence may count, in independent forecasts.
 const MAX_EVIDENCE: f64 = 200.0;
@@ -54,10 +66,13 @@ const FAR: f64 = 4000.0;
 /// Share of the usual squared error that is added to the noise there.
 const FAR_FLOOR: f64 = 0.1;
 
-/// The experts' weights and forecasts under test at every horizon: `E` experts, `P` frozen forecasts per horizon.
+/// The experts' weights and forecasts under test at every horizon: `E` experts, `K` horizons, `P` frozen forecasts and `C`
+/// scores for calibration per horizon.
 #[derive(Clone, Debug)]
-pub struct Fusion<const E: usize, const P: usize> {
-    nodes: [Node<E, P>; NODES],
+pub struct Fusion<const E: usize = 36, const K: usize = 7, const P: usize = 64, const C: usize = 96> {
+    nodes: [Node<E, P, C>; K],
+    /// The fused extrapolation, made when it is first asked for.
+    curve: OnceCell<[Fused; K]>,
     /// Log weights before anything is known.
     prior: [f32; E],
     /// What an expert's evidence must overcome at every horizon anew, as a log weight.
@@ -66,7 +81,7 @@ pub struct Fusion<const E: usize, const P: usize> {
 }
 
 #[derive(Clone, Debug)]
-struct Node<const E: usize, const P: usize> {
+struct Node<const E: usize, const P: usize, const C: usize> {
     horizon: f64,
     frozen: heapless::Deque<Frozen<E>, P>,
     skill: [Skill; E],
@@ -83,7 +98,7 @@ struct Node<const E: usize, const P: usize> {
     /// The part of them that this horizon's own forecasts tell, and for how many forecasts they count.
     own: [f32; E],
     evidence: f64,
-    calibration: Calibration,
+    calibration: Calibration<C>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -118,13 +133,13 @@ pub struct Fused {
     pub half_width: f64,
 }
 
-impl<const E: usize, const P: usize> Fusion<E, P> {
+impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K, P, C> {
     /// Nothing is known but `prior`, the experts' log weights at the start, and `handicap`, what their evidence must overcome at
     /// every horizon. `scale` stretches all horizons.
     pub fn new(prior: [f32; E], handicap: [f32; E], scale: f64) -> Self {
         Self {
-            nodes: core::array::from_fn(|i| Node {
-                horizon: HORIZONS[i] * scale,
+            nodes: horizons::<K>().map(|horizon| Node {
+                horizon: horizon * scale,
                 frozen: heapless::Deque::new(),
                 skill: [Skill::default(); E],
                 level: f64::INFINITY,
@@ -137,6 +152,7 @@ impl<const E: usize, const P: usize> Fusion<E, P> {
                 evidence: 0.0,
                 calibration: Calibration::new(),
             }),
+            curve: OnceCell::new(),
             prior,
             handicap,
             scale,
@@ -174,6 +190,26 @@ impl<const E: usize, const P: usize> Fusion<E, P> {
     /// The fused forecast at `node` from the experts' predictions.
     pub fn fuse(&self, node: usize, predictions: &[Prediction; E]) -> Fused {
         self.nodes[node].fuse(predictions)
+    }
+
+    /// The fused forecasts at every horizon, `predict` being asked for those that have not been made since the last
+    /// [`Fusion::forget_curve`].
+    pub fn curve(&self, predict: impl Fn(f64) -> [Prediction; E]) -> &[Fused; K] {
+        self.curve.get_or_init(|| {
+            let mut widest = 0.0f64;
+            core::array::from_fn(|node| {
+                let mut fused = self.nodes[node].fuse(&predict(self.nodes[node].horizon));
+                // Nobody knows the further future better than the nearer one.
+                widest = widest.max(fused.half_width);
+                fused.half_width = widest;
+                fused
+            })
+        })
+    }
+
+    /// The experts have news: what was made of them is void.
+    pub fn forget_curve(&mut self) {
+        self.curve = OnceCell::new();
     }
 
     /// Whether node `node` wants a forecast frozen at `at`.
@@ -228,7 +264,7 @@ impl<const E: usize, const P: usize> Fusion<E, P> {
 
 #[allow(clippy::needless_range_loop, reason = "experts are one index into several arrays")]
 #[allow(clippy::cast_possible_truncation, reason = "displacements and weights need no more than f32")]
-impl<const E: usize, const P: usize> Node<E, P> {
+impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
     fn wants(&self, at: Timestamp<Local>) -> bool {
         match self.frozen.back() {
             None => true,

@@ -26,6 +26,8 @@ pub mod sample_filter;
 
 pub mod selection;
 
+pub mod sources;
+
 pub mod estimator;
 
 pub mod window;

@@ -9,22 +9,21 @@
 //! target(now)                     the same, as the line to publish
 //! ```
 
-use core::cell::OnceCell;
-
 use serde::{Deserialize, Serialize};
 
-use crate::estimator::{self, Bank, EXTRA, Line, PER_TEMPERATURE, Prediction};
+use crate::estimator::{Bank, Line, Prediction, experts};
 use crate::fallback::{self, ClockSource, Estimate, Reason, Tier};
 use crate::forecast::{Active, Asked, Forecast, ForecastError, ForecastRequest, Model};
-use crate::fusion::{Fused, Fusion, NODES};
+use crate::fusion::{Fused, Fusion};
 use crate::hard_bound::HardBound;
 use crate::interval::{ErrorBound, PredictionInterval};
 use crate::sample::{Sample, SampleError, SourceId};
-use crate::sample_filter::SampleFilter;
-use crate::selection::{Selection, Verdict};
+use crate::sample_filter::Trust;
+use crate::selection::Verdict;
 use crate::served::Target;
+use crate::sources::Sources;
 use crate::units::{Local, Offset, Rate, Span, Timestamp, Variance};
-use crate::window::{COARSE, FINE, Window};
+use crate::window::Window;
 
 /// Exchanges in a row that must contradict the estimate before it is given up and started afresh.
 const ASTRAY: u8 = 4;
@@ -93,30 +92,19 @@ pub struct Counts {
     pub forecasts_muted: u64,
 }
 
-/// The state machine: `F` filters, `T` temperature filters, `E` experts (`F + 3 T + 11`), `P` frozen forecasts a horizon, `D`
-/// delays remembered per source, `S` sources, `N` fine and `M` coarser cells of history.
+/// The state machine. Its stages carry its capacities; those of a plain `Pipeline` suit a host, and a smaller one is for
+/// example `Pipeline<Bank<3, 1, 0, 0>, Fusion<10, 4, 2, 40>, Window<64, 16>, Sources<1, 64>>`, where the number of experts
+/// must be what [`experts`] says of the bank.
 #[derive(Clone, Debug)]
-pub struct Pipeline<
-    const F: usize = 10,
-    const T: usize = 5,
-    const E: usize = 36,
-    const P: usize = 64,
-    const D: usize = 1024,
-    const S: usize = 8,
-    const N: usize = FINE,
-    const M: usize = COARSE,
-> {
+pub struct Pipeline<B = Bank, J = Fusion, W = Window, S = Sources> {
     config: Config,
     scale: f64,
     counts: Counts,
-    filters: [SampleFilter<D>; S],
-    selection: Selection<S>,
-    /// Whether the sources had no majority when last heard.
-    undecided: bool,
+    sources: S,
     hard: HardBound,
-    track: Option<Track<F, T>>,
-    fusion: Fusion<E, P>,
-    window: Window<N, M>,
+    track: Option<Track<B>>,
+    fusion: J,
+    window: W,
     asked: [Option<Asked>; 2],
     asked_at: [u64; 2],
     active: [Option<Active>; 2],
@@ -128,11 +116,9 @@ pub struct Pipeline<
 
 /// The estimate of the present and its extrapolation, as of the last sample.
 #[derive(Clone, Debug)]
-struct Track<const F: usize, const T: usize> {
-    bank: Bank<F, T>,
+struct Track<B> {
+    bank: B,
     line: Line,
-    /// The fused extrapolation, made when it is first asked for.
-    curve: OnceCell<[Fused; NODES]>,
     last: Sample,
     /// Mean interval between samples, s.
     spacing: f64,
@@ -143,28 +129,30 @@ struct Track<const F: usize, const T: usize> {
 impl<
     const F: usize,
     const T: usize,
+    const R: usize,
+    const Y: usize,
     const E: usize,
+    const K: usize,
     const P: usize,
-    const D: usize,
-    const S: usize,
+    const C: usize,
     const N: usize,
     const M: usize,
-> Pipeline<F, T, E, P, D, S, N, M>
+    const S: usize,
+    const D: usize,
+> Pipeline<Bank<F, T, R, Y>, Fusion<E, K, P, C>, Window<N, M>, Sources<S, D>>
 {
     /// A pipeline that has heard nothing yet.
     pub fn new(config: Config) -> Self {
-        const { assert!(E == F + T * PER_TEMPERATURE + EXTRA, "E counts the experts") };
+        const { assert!(E == experts(F, T, R, Y), "E counts the experts") };
         let scale = (config.forecast_step.as_secs_f64() / 64.0).max(1e-6);
         Self {
             config,
             scale,
             counts: Counts::default(),
-            filters: core::array::from_fn(|_| SampleFilter::new()),
-            selection: Selection::new(),
-            undecided: false,
+            sources: Sources::new(),
             hard: HardBound::new(config.max_rate, config.max_drift, config.counter_resolution),
             track: None,
-            fusion: Fusion::new(estimator::prior::<F, E>(scale), estimator::handicap(), scale),
+            fusion: Fusion::new(Bank::<F, T, R, Y>::prior(scale), Bank::<F, T, R, Y>::handicap(), scale),
             window: Window::new(config.forecast_step),
             asked: [None; 2],
             asked_at: [0; 2],
@@ -185,13 +173,13 @@ impl<
         }
         self.now = self.now.max(now);
         let at = sample.local;
-        let hull = self.selection.vote(sample.source, at, self.hard.interval(sample), self.hard.rates());
-        self.undecided = hull.is_none();
+        let hull = self.sources.selection.vote(sample.source, at, self.hard.interval(sample), self.hard.rates());
+        self.sources.undecided = hull.is_none();
         let Some((low, high)) = hull else {
             self.counts.samples_rejected += 1;
             return Err(SampleError::NoMajority);
         };
-        if self.selection.verdict(sample.source) != Some(Verdict::Selected) {
+        if self.sources.selection.verdict(sample.source) != Some(Verdict::Selected) {
             self.counts.samples_rejected += 1;
             return Err(SampleError::Outvoted);
         }
@@ -199,31 +187,11 @@ impl<
             self.conflict_shown = CONFLICT_SHOWN;
         }
         self.conflict_shown = self.conflict_shown.saturating_sub(1);
-        let trust = self.filters[usize::from(sample.source.0)].observe(sample.delay);
-        match self.track.take() {
-            None => self.start(sample),
-            Some(mut track) => {
-                track.bank.advance(at, sample.plausible_temperature());
-                let z = sample.offset.since(track.bank.reference()).as_secs_f64();
-                let before = self.present(&track.bank);
-                let innovation = z - (track.bank.line().x + before.displacement);
-                let claimed = Variance::new(before.deviation * before.deviation);
-                self.filters[usize::from(sample.source.0)].learn(&trust, innovation, claimed);
-                track.bank.update(z, trust.variance.value());
-                let after = self.present(&track.bank);
-                let x = track.bank.line().x + after.displacement;
-                let filtered = (x, after.deviation * after.deviation);
-                self.fusion.score(at, (z, trust.variance.value()), filtered);
-                let contradicts = (z - x).abs() > 2.0 * sample.error_bound().as_secs_f64();
-                track.astray = if contradicts { track.astray + 1 } else { 0 };
-                // Nothing that a sample can hold may leave the filters without a number.
-                let lost = !(x + after.deviation + track.bank.line().r).is_finite();
-                if lost || track.astray >= ASTRAY {
-                    self.start(sample);
-                } else {
-                    self.follow(track, sample);
-                }
-            }
+        let trust = self.sources.filters[usize::from(sample.source.0)].observe(sample.delay);
+        if self.take_in(sample, &trust) {
+            self.follow(sample);
+        } else {
+            self.start(sample);
         }
         self.counts.samples_accepted += 1;
         Ok(())
@@ -314,7 +282,7 @@ impl<
     pub fn handle_discontinuity(&mut self) {
         self.track = None;
         self.hard.reset();
-        self.selection.reset();
+        self.sources.selection.reset();
         self.fusion.forget_frozen();
         self.window = Window::new(self.config.forecast_step);
         self.asked = [None; 2];
@@ -323,7 +291,14 @@ impl<
 
     /// What a reader is told about the local instant `at` if nothing more arrives. `None`: nothing is known yet.
     pub fn estimate(&self, at: Timestamp<Local>) -> Option<Estimate> {
-        fallback::first(&[&FusedClock(self), &FilterClock(self), &HoldoverClock(self)], at)
+        let track = self.track.as_ref()?;
+        let fresh = self.is_fresh(track, at);
+        let carried = Model::ALL.into_iter().any(|model| self.carries(model));
+        let answer = |tier, reason| self.extrapolate(track, at, tier, reason);
+        let fused = |_| (fresh && carried).then(|| answer(Tier::Fused, self.reason()));
+        let filter = |_| fresh.then(|| answer(Tier::Filter, self.reason()));
+        let holdover = |_| Some(answer(Tier::Holdover, self.silence()));
+        fallback::first(&[&fused, &filter, &holdover], at)
     }
 
     /// The line to publish from `now` on. `None`: nothing is known yet, serve the operating system's clock as `raw`.
@@ -336,7 +311,7 @@ impl<
         let half = here.interval.half_width().as_secs_f64();
         let reach = here.bound.half_width().as_secs_f64();
         let (mut interval_growth, mut bound_growth) = (0.0f64, 0.0f64);
-        for h in (1..NODES).map(|node| self.fusion.horizon(node)).chain([self.config.void_after.as_secs_f64()]) {
+        for h in (1..K).map(|node| self.fusion.horizon(node)).chain([self.config.void_after.as_secs_f64()]) {
             let there = now.saturating_add(Span::from_secs_f64(h));
             if h > self.config.void_after.as_secs_f64() {
                 continue;
@@ -376,13 +351,13 @@ impl<
     pub fn expert(&self, index: usize, at: Timestamp<Local>) -> Option<Offset> {
         let track = self.track.as_ref()?;
         let h = at.since(track.bank.at()).as_secs_f64();
-        let prediction = self.predict(&track.bank, index, h);
+        let prediction = predict::<_, _, _, _, E>(&track.bank, &self.active, index, h);
         let ahead = Span::from_secs_f64(track.line.x + track.line.r * h + prediction.displacement);
         prediction.displacement.is_finite().then(|| track.bank.reference().saturating_add(ahead))
     }
 
     /// The judges of the experts: weights and skill per horizon.
-    pub const fn fusion(&self) -> &Fusion<E, P> {
+    pub const fn fusion(&self) -> &Fusion<E, K, P, C> {
         &self.fusion
     }
 
@@ -398,7 +373,7 @@ impl<
 
     /// What the other sources make of `source`; `None` if it has not been heard.
     pub fn verdict(&self, source: SourceId) -> Option<Verdict> {
-        self.selection.verdict(source)
+        self.sources.selection.verdict(source)
     }
 
     /// How often the assumptions behind the hard bound were caught broken.
@@ -420,42 +395,58 @@ impl<
         Ok(())
     }
 
+    /// The filters and the judges of the experts learn from `sample`. False: there is no track, or it must be given up.
+    fn take_in(&mut self, sample: &Sample, trust: &Trust) -> bool {
+        let Some(track) = &mut self.track else { return false };
+        track.bank.advance(sample.local, sample.plausible_temperature());
+        let z = sample.offset.since(track.bank.reference()).as_secs_f64();
+        let before = self.fusion.fuse(0, &predict_all(&track.bank, &self.active, 0.0));
+        let innovation = z - (track.bank.line().x + before.displacement);
+        let claimed = Variance::new(before.deviation * before.deviation);
+        self.sources.filters[usize::from(sample.source.0)].learn(trust, innovation, claimed);
+        track.bank.update(z, trust.variance.value());
+        let after = self.fusion.fuse(0, &predict_all(&track.bank, &self.active, 0.0));
+        let x = track.bank.line().x + after.displacement;
+        let filtered = (x, after.deviation * after.deviation);
+        self.fusion.score(sample.local, (z, trust.variance.value()), filtered);
+        let contradicts = (z - x).abs() > 2.0 * sample.error_bound().as_secs_f64();
+        track.astray = if contradicts { track.astray + 1 } else { 0 };
+        // Nothing that a sample can hold may leave the filters without a number.
+        let lost = !(x + after.deviation + track.bank.line().r).is_finite();
+        !lost && track.astray < ASTRAY
+    }
+
     /// The first sample, or the first after everything was given up.
     fn start(&mut self, sample: &Sample) {
         let half = sample.error_bound().as_secs_f64().max(1e-9);
         let max_rate = self.config.max_rate.value();
-        let mut bank = Bank::new(sample.local, sample.offset, half * half / 4.0, max_rate, self.scale);
-        bank.advance(sample.local, sample.plausible_temperature());
         self.fusion.forget_frozen();
         self.active = [None, None];
-        let track = Track {
-            line: bank.line(),
-            bank,
-            curve: OnceCell::new(),
-            last: *sample,
-            spacing: 0.0,
-            samples: 0,
-            astray: 0,
-        };
-        self.follow(track, sample);
+        let bank = Bank::new(sample.local, sample.offset, half * half / 4.0, max_rate, self.scale);
+        let line = bank.line();
+        let track = self.track.insert(Track { bank, line, last: *sample, spacing: 0.0, samples: 0, astray: 0 });
+        track.bank.advance(sample.local, sample.plausible_temperature());
+        self.follow(sample);
     }
 
-    /// After the bank has taken in `sample`: the new line, its extrapolation, and what is frozen of it.
-    fn follow(&mut self, mut track: Track<F, T>, sample: &Sample) {
+    /// After the bank has taken in `sample`: the new line, and what is frozen of its extrapolation.
+    fn follow(&mut self, sample: &Sample) {
+        let Some(track) = &mut self.track else { return };
         let at = sample.local;
         if let Some(shift) = track.bank.rebase() {
             self.fusion.rebase(shift);
         }
-        track.bank.set_lead(self.fusion.best_of(LEAD_NODE, F));
+        // The middle horizon's best filter leads: long enough to see the rate, short enough to have evidence early.
+        track.bank.set_lead(self.fusion.best_of(K / 2, F));
         track.line = track.bank.line();
         let dt = at.since(track.last.local).as_secs_f64();
         track.samples += 1;
         track.spacing += (dt - track.spacing) / (track.samples.min(16) as f64);
         track.last = *sample;
-        track.curve = OnceCell::new();
-        for node in 0..NODES {
+        self.fusion.forget_curve();
+        for node in 0..K {
             if track.samples >= PROVEN && self.fusion.wants(node, at) {
-                let predictions = self.predict_all(&track.bank, self.fusion.horizon(node));
+                let predictions = predict_all(&track.bank, &self.active, self.fusion.horizon(node));
                 let fused = self.fusion.fuse(node, &predictions);
                 self.fusion.freeze(node, at, track.line, &predictions, &fused);
             }
@@ -464,61 +455,27 @@ impl<
         if track.samples >= SETTLED {
             self.window.extend(at, Rate::new(track.line.r), sample.plausible_temperature());
         }
-        self.track = Some(track);
-    }
-
-    /// The fused estimate of the present.
-    fn present(&self, bank: &Bank<F, T>) -> Fused {
-        self.fusion.fuse(0, &self.predict_all(bank, 0.0))
     }
 
     /// The fused extrapolation at every horizon.
-    fn curve<'a>(&self, track: &'a Track<F, T>) -> &'a [Fused; NODES] {
-        track.curve.get_or_init(|| {
-            let mut widest = 0.0f64;
-            core::array::from_fn(|node| {
-                let predictions = self.predict_all(&track.bank, self.fusion.horizon(node));
-                let mut fused = self.fusion.fuse(node, &predictions);
-                // Nobody knows the further future better than the nearer one.
-                widest = widest.max(fused.half_width);
-                fused.half_width = widest;
-                fused
-            })
-        })
-    }
-
-    fn predict_all(&self, bank: &Bank<F, T>, h: f64) -> [Prediction; E] {
-        core::array::from_fn(|i| self.predict(bank, i, h))
-    }
-
-    /// What expert `index`, a model among them, says about `h` seconds after the last sample.
-    fn predict(&self, bank: &Bank<F, T>, index: usize, h: f64) -> Prediction {
-        let Some(slot) = (index + 2).checked_sub(E) else { return bank.predict(index, h) };
-        let change = self.active[slot].as_ref().and_then(|active| active.change(bank.at(), h));
-        let Some((moved, slope, deviation)) = change else { return Prediction::NONE };
-        let line = bank.line();
-        Prediction {
-            displacement: moved - line.r * h,
-            slope: slope - line.r,
-            variance: bank.line_variance().0 + deviation * deviation,
-        }
+    fn curve(&self, track: &Track<Bank<F, T, R, Y>>) -> &[Fused; K] {
+        self.fusion.curve(|h| predict_all(&track.bank, &self.active, h))
     }
 
     /// Whether `model`'s forecasts have weight anywhere.
     fn carries(&self, model: Model) -> bool {
         let index = E - 2 + model.index();
         self.active[model.index()].is_some()
-            && (0..NODES)
-                .any(|node| self.fusion.is_heard(node, index) && self.fusion.log_weights(node)[index] > CARRIES)
+            && (0..K).any(|node| self.fusion.is_heard(node, index) && self.fusion.log_weights(node)[index] > CARRIES)
     }
 
-    fn is_fresh(&self, track: &Track<F, T>, at: Timestamp<Local>) -> bool {
+    fn is_fresh(&self, track: &Track<Bank<F, T, R, Y>>, at: Timestamp<Local>) -> bool {
         let patience = self.config.holdover_after.max(Span::from_secs_f64(4.0 * track.spacing));
         at.since(track.last.local) <= patience
     }
 
     fn reason(&self) -> Reason {
-        if self.undecided {
+        if self.sources.undecided {
             Reason::NoMajority
         } else if self.conflict_shown > 0 {
             Reason::BoundConflict
@@ -537,7 +494,7 @@ impl<
 
     /// Why there is no fresh measurement.
     fn silence(&self) -> Reason {
-        if self.undecided { Reason::NoMajority } else { Reason::NoSamples }
+        if self.sources.undecided { Reason::NoMajority } else { Reason::NoSamples }
     }
 
     fn rate_at(&self, at: Timestamp<Local>) -> Rate {
@@ -552,13 +509,19 @@ impl<
 
     /// The node below `h` and how far `h` is on the way to the next; beyond the last node, more than one.
     fn bracket(&self, h: f64) -> (usize, f64) {
-        let node = (0..NODES - 2).find(|&node| h <= self.fusion.horizon(node + 1)).unwrap_or(NODES - 2);
+        let node = (0..K - 2).find(|&node| h <= self.fusion.horizon(node + 1)).unwrap_or(K - 2);
         let (h0, h1) = (self.fusion.horizon(node), self.fusion.horizon(node + 1));
         (node, ((h - h0) / (h1 - h0)).max(0.0))
     }
 
     /// The fused extrapolation at `at`, whoever is asking.
-    fn extrapolate(&self, track: &Track<F, T>, at: Timestamp<Local>, tier: Tier, reason: Reason) -> Estimate {
+    fn extrapolate(
+        &self,
+        track: &Track<Bank<F, T, R, Y>>,
+        at: Timestamp<Local>,
+        tier: Tier,
+        reason: Reason,
+    ) -> Estimate {
         let h = at.since(track.bank.at()).as_secs_f64();
         let (node, share) = self.bracket(h);
         let curve = self.curve(track);
@@ -588,80 +551,49 @@ impl<
     }
 }
 
-/// The horizon whose best filter leads: long enough to see the rate, short enough to have evidence early.
-const LEAD_NODE: usize = 3;
-
-/// Answers while measurements are fresh and a model carries weight.
-struct FusedClock<'a, X>(&'a X);
-/// Answers while measurements are fresh.
-struct FilterClock<'a, X>(&'a X);
-/// Answers once anything has been measured.
-struct HoldoverClock<'a, X>(&'a X);
-
 impl<
     const F: usize,
     const T: usize,
+    const R: usize,
+    const Y: usize,
     const E: usize,
+    const K: usize,
     const P: usize,
-    const D: usize,
-    const S: usize,
+    const C: usize,
     const N: usize,
     const M: usize,
-> ClockSource for FusedClock<'_, Pipeline<F, T, E, P, D, S, N, M>>
-{
-    fn estimate(&self, at: Timestamp<Local>) -> Option<Estimate> {
-        let track = self.0.track.as_ref()?;
-        let carried = Model::ALL.into_iter().any(|model| self.0.carries(model));
-        (carried && self.0.is_fresh(track, at)).then(|| self.0.extrapolate(track, at, Tier::Fused, self.0.reason()))
-    }
-}
-
-impl<
-    const F: usize,
-    const T: usize,
-    const E: usize,
-    const P: usize,
-    const D: usize,
     const S: usize,
-    const N: usize,
-    const M: usize,
-> ClockSource for FilterClock<'_, Pipeline<F, T, E, P, D, S, N, M>>
-{
-    fn estimate(&self, at: Timestamp<Local>) -> Option<Estimate> {
-        let track = self.0.track.as_ref()?;
-        self.0.is_fresh(track, at).then(|| self.0.extrapolate(track, at, Tier::Filter, self.0.reason()))
-    }
-}
-
-impl<
-    const F: usize,
-    const T: usize,
-    const E: usize,
-    const P: usize,
     const D: usize,
-    const S: usize,
-    const N: usize,
-    const M: usize,
-> ClockSource for HoldoverClock<'_, Pipeline<F, T, E, P, D, S, N, M>>
-{
-    fn estimate(&self, at: Timestamp<Local>) -> Option<Estimate> {
-        let track = self.0.track.as_ref()?;
-        Some(self.0.extrapolate(track, at, Tier::Holdover, self.0.silence()))
-    }
-}
-
-impl<
-    const F: usize,
-    const T: usize,
-    const E: usize,
-    const P: usize,
-    const D: usize,
-    const S: usize,
-    const N: usize,
-    const M: usize,
-> ClockSource for Pipeline<F, T, E, P, D, S, N, M>
+> ClockSource for Pipeline<Bank<F, T, R, Y>, Fusion<E, K, P, C>, Window<N, M>, Sources<S, D>>
 {
     fn estimate(&self, at: Timestamp<Local>) -> Option<Estimate> {
         self.estimate(at)
+    }
+}
+
+/// What every expert says about `h` seconds after the last sample, the models among them.
+fn predict_all<const F: usize, const T: usize, const R: usize, const Y: usize, const E: usize>(
+    bank: &Bank<F, T, R, Y>,
+    active: &[Option<Active>; 2],
+    h: f64,
+) -> [Prediction; E] {
+    core::array::from_fn(|index| predict::<_, _, _, _, E>(bank, active, index, h))
+}
+
+/// What expert `index` says about `h` seconds after the last sample.
+fn predict<const F: usize, const T: usize, const R: usize, const Y: usize, const E: usize>(
+    bank: &Bank<F, T, R, Y>,
+    active: &[Option<Active>; 2],
+    index: usize,
+    h: f64,
+) -> Prediction {
+    let Some(slot) = (index + 2).checked_sub(E) else { return bank.predict(index, h) };
+    let change = active[slot].as_ref().and_then(|active| active.change(bank.at(), h));
+    let Some((moved, slope, deviation)) = change else { return Prediction::NONE };
+    let line = bank.line();
+    Prediction {
+        displacement: moved - line.r * h,
+        slope: slope - line.r,
+        variance: bank.line_variance().0 + deviation * deviation,
     }
 }

@@ -46,7 +46,7 @@ pub struct History<const N: usize = FINE, const M: usize = MIDDLE> {
 
 /// The three grids as they fill: `N` fine cells, `M` cells of each coarser grid (at most [`FINE`] and [`MIDDLE`]).
 #[derive(Clone, Debug)]
-pub struct Window<const N: usize, const M: usize> {
+pub struct Window<const N: usize = FINE, const M: usize = MIDDLE> {
     step: Span,
     /// End of the fine cell being filled.
     end: Option<Timestamp<Local>>,

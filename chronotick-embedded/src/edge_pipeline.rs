@@ -1,24 +1,44 @@
 //! The core's pipeline in a microcontroller's size, and what the tasks need of a pipeline of any size.
 
-use chronotick_core::estimator::{EXTRA, PER_TEMPERATURE};
+use chronotick_core::estimator::{Bank, experts};
 use chronotick_core::forecast::{Forecast, ForecastError, ForecastRequest};
+use chronotick_core::fusion::Fusion;
 use chronotick_core::sample::SampleError;
 use chronotick_core::served::Target;
+use chronotick_core::sources::Sources;
+use chronotick_core::window::Window;
 use chronotick_core::{Config, Local, Pipeline, Sample, Timestamp};
 
 /// Filters for as many assumptions about how fast the oscillator wanders.
 const FILTERS: usize = 3;
 /// Filters that also learn the response to temperature.
 const TEMPERATURE_FILTERS: usize = 2;
-/// What follows from both: see [`Pipeline`].
-const EXPERTS: usize = FILTERS + TEMPERATURE_FILTERS * PER_TEMPERATURE + EXTRA;
+/// Experts that let the rate return to its mean.
+const REVERSIONS: usize = 6;
+/// Bins of the daily pattern.
+const DAY_BINS: usize = 48;
+/// What follows from all of these.
+const EXPERTS: usize = experts(FILTERS, TEMPERATURE_FILTERS, REVERSIONS, DAY_BINS);
+/// Horizons at which the experts are judged: see [`chronotick_core::fusion::horizons`].
+const HORIZONS: usize = 7;
+/// Forecasts under test at each.
+const FROZEN: usize = 2;
+/// Errors remembered for calibration at each.
+const SCORES: usize = 96;
 /// History kept, in cells of one step, and of 4 and of 16 steps.
 const FINE_CELLS: usize = 64;
 const COARSER_CELLS: usize = 16;
+/// Time sources, and delays remembered of each.
+const SOURCES: usize = 1;
+const DELAYS: usize = 64;
 
-/// Three filters, two temperature filters, two frozen forecasts a horizon, 64 delays, one source, 64 fine and 16 coarser
-/// cells of history.
-pub type EdgePipeline = Pipeline<FILTERS, TEMPERATURE_FILTERS, EXPERTS, 2, 64, 1, FINE_CELLS, COARSER_CELLS>;
+/// The core's pipeline with capacities that fit a microcontroller.
+pub type EdgePipeline = Pipeline<
+    Bank<FILTERS, TEMPERATURE_FILTERS, REVERSIONS, DAY_BINS>,
+    Fusion<EXPERTS, HORIZONS, FROZEN, SCORES>,
+    Window<FINE_CELLS, COARSER_CELLS>,
+    Sources<SOURCES, DELAYS>,
+>;
 
 /// What an [`EdgePipeline`] asks a model.
 pub type EdgeRequest = ForecastRequest<FINE_CELLS, COARSER_CELLS>;
@@ -49,13 +69,17 @@ pub trait AnyPipeline {
 impl<
     const F: usize,
     const T: usize,
+    const R: usize,
+    const Y: usize,
     const E: usize,
+    const K: usize,
     const P: usize,
-    const D: usize,
-    const S: usize,
+    const C: usize,
     const N: usize,
     const M: usize,
-> AnyPipeline for Pipeline<F, T, E, P, D, S, N, M>
+    const S: usize,
+    const D: usize,
+> AnyPipeline for Pipeline<Bank<F, T, R, Y>, Fusion<E, K, P, C>, Window<N, M>, Sources<S, D>>
 {
     type Request = ForecastRequest<N, M>;
 

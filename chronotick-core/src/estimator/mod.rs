@@ -25,23 +25,26 @@ use crate::units::{Local, Offset, Timestamp};
 /// Mean-reversion experts: (averaging time, return time) in units of the time scale.
 const REVERSIONS: [(f64, f64); 6] =
     [(3600.0, 900.0), (3600.0, 3600.0), (14400.0, 3600.0), (14400.0, 14400.0), (86400.0, 7200.0), (86400.0, 28800.0)];
-/// Time constants of the rate's averages.
+/// Time constants of the rate's averages, in the order in which the mean reversions use them.
 const AVERAGES: [f64; 3] = [3600.0, 14400.0, 86400.0];
+const REVERSIONS_PER_AVERAGE: usize = REVERSIONS.len() / AVERAGES.len();
 /// Time constants of the temperature's averages.
 const TEMPERATURE_AVERAGES: [f64; 2] = [4800.0, 14400.0];
-/// Bins of the daily pattern.
-const DAY_BINS: usize = 48;
 const DAY: f64 = 86400.0;
 
 /// Horizons below this are left to the filters, s.
 const SOON: f64 = 200.0;
 
-/// Experts beyond the filters: reversion, daily pattern, and one for each model.
-pub const EXTRA: usize = HOLDS + REVERSIONS.len() + 1 + 2;
 /// Experts that hold the present offset: as it is, and with a rate only as far as it is significant.
 const HOLDS: usize = 2;
 /// Experts per temperature filter: held, and one per temperature average.
-pub const PER_TEMPERATURE: usize = 1 + TEMPERATURE_AVERAGES.len();
+const PER_TEMPERATURE: usize = 1 + TEMPERATURE_AVERAGES.len();
+
+/// How many experts there are with a [`Bank`] of these capacities, one for each model among them.
+pub const fn experts(filters: usize, temperature_filters: usize, reversions: usize, day_bins: usize) -> usize {
+    let daily = if day_bins > 0 { 1 } else { 0 };
+    filters + temperature_filters * PER_TEMPERATURE + HOLDS + reversions + daily + 2
+}
 
 /// Offset beyond the base line at a horizon, its slope there, and the variance the expert claims.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -68,9 +71,10 @@ pub struct Line {
     pub r: f64,
 }
 
-/// The filters and averages.
+/// The filters and averages: `F` filters, `T` that learn the response to temperature, `R` mean-reversion experts (at most 6) and
+/// a daily pattern in `Y` bins (none: no such expert).
 #[derive(Clone, Debug)]
-pub struct Bank<const F: usize, const T: usize> {
+pub struct Bank<const F: usize = 10, const T: usize = 5, const R: usize = 6, const Y: usize = 48> {
     plain: [Kalman; F],
     warm: [Kalman; T],
     /// Which plain filter the averages and the base line follow.
@@ -79,7 +83,7 @@ pub struct Bank<const F: usize, const T: usize> {
     at: Timestamp<Local>,
     temperature: Option<Warmth>,
     averages: [Average; AVERAGES.len()],
-    day: Day,
+    day: Day<Y>,
     scale: f64,
     max_rate: f64,
 }
@@ -112,12 +116,12 @@ impl Average {
 
 /// Mean rate by time of day.
 #[derive(Clone, Debug)]
-struct Day {
-    bins: [Average; DAY_BINS],
+struct Day<const Y: usize> {
+    bins: [Average; Y],
     known: f64,
 }
 
-impl<const F: usize, const T: usize> Bank<F, T> {
+impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, R, Y> {
     /// A bank started by the first sample: offset `z` of variance `var_z` at `at`.
     pub fn new(at: Timestamp<Local>, z: Offset, var_z: f64, max_rate: f64, scale: f64) -> Self {
         let var_r = (max_rate / 3.0) * (max_rate / 3.0);
@@ -131,7 +135,7 @@ impl<const F: usize, const T: usize> Bank<F, T> {
             at,
             temperature: None,
             averages: [Average::default(); AVERAGES.len()],
-            day: Day { bins: [Average::default(); DAY_BINS], known: 0.0 },
+            day: Day { bins: [Average::default(); Y], known: 0.0 },
             scale,
             max_rate,
         }
@@ -196,7 +200,7 @@ impl<const F: usize, const T: usize> Bank<F, T> {
             // Weighted by its precision, so that the guesses of a young filter do not linger in the averages.
             let rate = self.plain[self.lead].r;
             let precision = 1.0 / self.plain[self.lead].var_r().max(1e-30);
-            for (average, tau) in self.averages.iter_mut().zip(AVERAGES) {
+            for (average, tau) in self.averages.iter_mut().zip(AVERAGES).take(R.div_ceil(REVERSIONS_PER_AVERAGE)) {
                 average.add(rate, libm::exp(-dt / (tau * self.scale)), precision);
             }
             self.day.add(at, rate, dt, self.scale);
@@ -268,15 +272,14 @@ impl<const F: usize, const T: usize> Bank<F, T> {
         if h < SOON * self.scale {
             return Prediction::NONE;
         }
-        if let Some(&(over, tau)) = REVERSIONS.get(index) {
-            let which = AVERAGES.iter().position(|&a| a == over).unwrap_or(0);
-            let Some(mean) = self.averages[which].mean() else { return Prediction::NONE };
+        if let Some(&(_, tau)) = const { &REVERSIONS.first_chunk::<R>() }.and_then(|known| known.get(index)) {
+            let Some(mean) = self.averages[index / REVERSIONS_PER_AVERAGE].mean() else { return Prediction::NONE };
             let tau = tau * self.scale;
             let decay = libm::exp(-h / tau);
             let moved = mean * h + (f.r - mean) * tau * (1.0 - decay);
             return relative(line, f.x + moved, mean + (f.r - mean) * decay, f.var_at(h), h);
         }
-        if index == REVERSIONS.len() {
+        if Y > 0 && index == R {
             return match self.day.change(self.at, h, self.scale) {
                 Some((area, then)) => relative(line, f.x + f.r * h + area, f.r + then, f.var_at(h), h),
                 None => Prediction::NONE,
@@ -285,17 +288,51 @@ impl<const F: usize, const T: usize> Bank<F, T> {
         Prediction::NONE
     }
 
+    /// The log weights of all `E` experts before any of them has been scored: real crystals wander by some 1e-17.5 (s/s)^2/s,
+    /// give or take a few decades (Allan deviations of 1e-10 to 1e-8 at an hour).
+    pub fn prior<const E: usize>(scale: f64) -> [f32; E] {
+        const PER_DECADE: f64 = 0.3;
+        const USUAL: f64 = -17.5;
+        #[allow(clippy::cast_possible_truncation, reason = "a log weight")]
+        core::array::from_fn(|i| {
+            if i >= F {
+                return 0.0;
+            }
+            (-PER_DECADE * (libm::log10(wander_power(i, F, scale) * scale) - USUAL).abs()) as f32
+        })
+    }
+
+    /// What each expert's evidence must overcome at every horizon, as a log weight. A line that follows the filter has the benefit
+    /// of the doubt; holding still would spoil every free-running clock for as long as nobody has seen it fail, and a model
+    /// must earn its place.
+    pub fn handicap<const E: usize>() -> [f32; E] {
+        const HOLD: f32 = -4.0;
+        const MODEL: f32 = -3.0;
+        const REVERSION: f32 = -2.0;
+        let first = F + T * PER_TEMPERATURE;
+        let holds = first..first + HOLDS;
+        core::array::from_fn(|i| match i {
+            i if holds.contains(&i) => HOLD,
+            i if i >= E - 2 => MODEL,
+            i if i >= holds.end => REVERSION,
+            _ => 0.0,
+        })
+    }
+
     /// The largest rate that the configuration admits.
     pub const fn max_rate(&self) -> f64 {
         self.max_rate
     }
 }
 
-impl Day {
+impl<const Y: usize> Day<Y> {
     fn add(&mut self, at: Timestamp<Local>, rate: f64, dt: f64, scale: f64) {
+        if Y == 0 {
+            return;
+        }
         self.known += dt;
         let bin = self.bin_at(at, 0.0, scale);
-        self.bins[bin].add(rate, libm::exp(-dt * DAY_BINS as f64 / (1.5 * DAY * scale)), 1.0);
+        self.bins[bin].add(rate, libm::exp(-dt * Y as f64 / (1.5 * DAY * scale)), 1.0);
     }
 
     fn bin_at(&self, at: Timestamp<Local>, h: f64, scale: f64) -> usize {
@@ -303,8 +340,8 @@ impl Day {
         let seconds = at.as_nanos() as f64 * 1e-9 + h;
         let phase = seconds / day - libm::floor(seconds / day);
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "phase is in [0, 1)")]
-        let bin = (phase * DAY_BINS as f64) as usize;
-        bin.min(DAY_BINS - 1)
+        let bin = (phase * Y as f64) as usize;
+        bin.min(Y - 1)
     }
 
     /// Integral over the horizon of the pattern's change of rate since now, and that change at its end.
@@ -313,9 +350,9 @@ impl Day {
             return None;
         }
         let now = self.bins[self.bin_at(at, 0.0, scale)].mean()?;
-        let width = DAY * scale / DAY_BINS as f64;
+        let width = DAY * scale / Y as f64;
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
-        let steps = (h / width).clamp(1.0, 2.0 * DAY_BINS as f64) as usize;
+        let steps = (h / width).clamp(1.0, 2.0 * Y as f64) as usize;
         let step = h / steps as f64;
         let (mut area, mut then) = (0.0, 0.0);
         for i in 0..steps {
@@ -335,36 +372,6 @@ fn significant(f: &Kalman) -> f64 {
 
 fn relative(line: Line, x: f64, slope: f64, variance: f64, h: f64) -> Prediction {
     Prediction { displacement: x - line.x - line.r * h, slope: slope - line.r, variance }
-}
-
-/// The log weights of the experts before any of them has been scored: real crystals wander by some 1e-17.5 (s/s)^2/s, give
-/// or take a few decades (Allan deviations of 1e-10 to 1e-8 at an hour).
-pub fn prior<const F: usize, const E: usize>(scale: f64) -> [f32; E] {
-    const PER_DECADE: f64 = 0.3;
-    const USUAL: f64 = -17.5;
-    #[allow(clippy::cast_possible_truncation, reason = "a log weight")]
-    core::array::from_fn(|i| {
-        if i >= F {
-            return 0.0;
-        }
-        (-PER_DECADE * (libm::log10(wander_power(i, F, scale) * scale) - USUAL).abs()) as f32
-    })
-}
-
-/// What each expert's evidence must overcome at every horizon, as a log weight. A line that follows the filter has the benefit
-/// of the doubt; holding still would spoil every free-running clock for as long as nobody has seen it fail, and a model
-/// must earn its place.
-pub fn handicap<const E: usize>() -> [f32; E] {
-    const HOLD: f32 = -4.0;
-    const MODEL: f32 = -3.0;
-    const REVERSION: f32 = -2.0;
-    let holds = E - EXTRA..E - EXTRA + HOLDS;
-    core::array::from_fn(|i| match i {
-        i if holds.contains(&i) => HOLD,
-        i if i >= E - 2 => MODEL,
-        i if i >= holds.end => REVERSION,
-        _ => 0.0,
-    })
 }
 
 /// The assumed random-walk powers, from 1e-24 to 1e-15 (s/s)^2/s spread over the bank; shorter time scales wander more.
