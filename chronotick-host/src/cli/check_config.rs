@@ -3,21 +3,32 @@
 use std::path::PathBuf;
 
 use chronotick_host::Config;
+use chronotick_host::config::reference;
 
 use super::{Failure, Outcome, line};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// The files to check.
-    #[arg(required = true, value_name = "FILE")]
+    /// The files to check, each together with the environment.
+    #[arg(required_unless_present = "reference", value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// Print the reference of all keys, in Markdown.
+    #[arg(long, conflicts_with = "files")]
+    reference: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    if arguments.reference {
+        return line(reference().trim_end());
+    }
     let mut wrong = Vec::new();
     for file in &arguments.files {
-        match Config::load(file) {
-            Ok(_) => line(format_args!("{}: good", file.display()))?,
+        match Config::effective(Some(file)) {
+            Ok(loaded) => {
+                let chosen =
+                    loaded.choice.map(|choice| format!(" (device auto: {}, {})", choice.preset, choice.reason));
+                line(format_args!("{}: good{}", file.display(), chosen.unwrap_or_default()))?;
+            }
             Err(error) => wrong.push(error.to_string()),
         }
     }

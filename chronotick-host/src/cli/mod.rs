@@ -75,8 +75,7 @@ impl PageArguments {
     pub(crate) fn path(&self) -> Result<PathBuf, Failure> {
         match (&self.page, &self.config) {
             (Some(path), _) => Ok(path.clone()),
-            (None, Some(config)) => Ok(Config::load(config)?.page.path_for_reader()),
-            (None, None) => Ok(Config::default().page.path_for_reader()),
+            (None, config) => Ok(Config::effective(config.as_deref())?.config.page.path_for_reader()),
         }
     }
 }

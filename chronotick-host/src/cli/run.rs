@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let mut config = arguments.config.as_deref().map_or_else(|| Ok(Config::default()), Config::load)?;
+    let mut config = Config::effective(arguments.config.as_deref())?.config;
     if arguments.page.is_some() {
         config.page.path.clone_from(&arguments.page);
     }

@@ -1,0 +1,360 @@
+//! The configuration: every key, its meaning, its range and its default.
+//!
+//! TOML, or YAML where the file is called so, with a few small tables, all optional. Durations are strings with a unit
+//! (`"16 s"`, `"250 us"`), rates are numbers in ppm. A key that is not known is an error that names the line, the column and the
+//! nearest known key. `CHRONOTICK_TABLE__KEY` in the environment goes before the file.
+//!
+//! [`keys`] describes the keys, and everything else follows from there: `docs/CONFIGURATION.md` is [`reference()`],
+//! [`Config::adopt`] is what a reload does.
+
+mod keys;
+mod layers;
+pub mod machine;
+mod place;
+mod reference;
+mod values;
+
+use std::path::Path;
+use std::time::Duration;
+
+use chronotick_core::units::{Rate, Span};
+use serde::Deserialize;
+
+pub use self::keys::{Metrics, Models, Ntp, Oscillator, Page, Serve, Worker};
+pub use self::layers::Loaded;
+pub use self::reference::reference;
+pub use self::values::ServerAddress;
+
+use crate::error::{Error, Kind};
+use crate::ntp::client::Settings;
+use crate::ntp::poll::Limits;
+use crate::supervisor::{Affinity, Mode, WorkerConfig};
+
+/// Most servers that can be configured.
+pub const MAX_SERVERS: usize = 8;
+
+/// Everything that can be configured. [`Config::default`] is what an empty file says.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where time comes from.
+    pub ntp: Ntp,
+    /// What is assumed of the local oscillator.
+    pub oscillator: Oscillator,
+    /// How the served clock behaves.
+    pub serve: Serve,
+    /// Where readers find the clock.
+    pub page: Page,
+    /// The process that runs the models.
+    pub worker: Worker,
+    /// The models.
+    pub models: Models,
+    /// What the daemon tells a monitoring system.
+    pub metrics: Metrics,
+}
+
+/// Which models are asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Forecasters {
+    /// None: the classical experts alone.
+    None,
+    /// The near forecaster (Chronos-Bolt architecture).
+    Chronos,
+    /// The far forecaster (TinyTimeMixer architecture).
+    Ttm,
+    /// Both.
+    #[default]
+    Both,
+}
+
+impl Forecasters {
+    /// By `Model::index`.
+    pub fn enabled(self) -> [bool; 2] {
+        [matches!(self, Self::Chronos | Self::Both), matches!(self, Self::Ttm | Self::Both)]
+    }
+}
+
+/// Where the worker's unset keys come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Device {
+    /// From the preset that suits the machine: [`machine`].
+    Auto,
+    /// From the defaults.
+    #[default]
+    Cpu,
+}
+
+/// What a reload did: keys as `table.key`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reload {
+    /// Changed and in effect.
+    pub taken: Vec<&'static str>,
+    /// Changed in the file, but only a restart takes them.
+    pub left: Vec<&'static str>,
+}
+
+impl Config {
+    /// Reads and checks a file by itself.
+    ///
+    /// # Errors
+    /// One line with the file and, where one is to blame, the line and column.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        layers::Document::read(path)?.config()
+    }
+
+    /// Checks `text`, which was read from `path`. YAML if the path says so, else TOML.
+    ///
+    /// # Errors
+    /// One line with the file, the line and the column.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
+        layers::Document::new(text, path).config()
+    }
+
+    /// What holds for a daemon on this machine: the file, or none; what the environment says instead; and what the machine
+    /// suggests where `worker.device` asks for that.
+    ///
+    /// # Errors
+    /// One line that names the file with line and column, or the variable.
+    pub fn effective(file: Option<&Path>) -> Result<Loaded, Error> {
+        layers::load(file, std::env::vars_os(), || machine::choose(&machine::look()))
+    }
+
+    /// Takes from `new` what can change in a running daemon.
+    ///
+    /// # Errors
+    /// What would result contradicts itself; nothing was taken.
+    pub fn adopt(&mut self, new: &Self) -> Result<Reload, Error> {
+        let mut reload = Reload::default();
+        let mut next = self.clone();
+        next.ntp.adopt(&new.ntp, &mut reload);
+        next.oscillator.adopt(&new.oscillator, &mut reload);
+        next.serve.adopt(&new.serve, &mut reload);
+        next.page.adopt(&new.page, &mut reload);
+        next.worker.adopt(&new.worker, &mut reload);
+        next.models.adopt(&new.models, &mut reload);
+        next.metrics.adopt(&new.metrics, &mut reload);
+        next.check().map_err(|Conflict { table, key, message }| {
+            Error::new(Kind::Config, format!("{table}.{key} {message}, with what waits for a restart: restart instead"))
+        })?;
+        *self = next;
+        Ok(reload)
+    }
+
+    /// The core's share.
+    pub fn pipeline(&self, counter_resolution: Span) -> chronotick_core::Config {
+        let forecasters = if self.worker.mode == Mode::Off { Forecasters::None } else { self.models.forecasters };
+        chronotick_core::Config {
+            max_rate: Rate::from_ppm(self.oscillator.max_rate_ppm),
+            max_drift: Rate::from_ppm(self.oscillator.max_drift_ppm),
+            counter_resolution,
+            holdover_after: self.serve.holdover_after,
+            void_after: self.serve.void_after,
+            forecast_step: self.models.step,
+            forecasters: forecasters.enabled(),
+        }
+    }
+
+    /// The NTP client's share.
+    pub fn client(&self) -> Settings {
+        Settings {
+            limits: Limits {
+                min: self.ntp.poll_min,
+                max: self.ntp.poll_max,
+                burst: self.ntp.burst,
+                burst_interval: self.ntp.burst_interval,
+            },
+            timeout: self.ntp.timeout,
+            max_root_distance: self.ntp.max_root_distance,
+        }
+    }
+
+    /// The supervisor's share; `None` when no model is to run.
+    pub fn supervisor(&self) -> Option<WorkerConfig> {
+        let off = self.worker.mode == Mode::Off || self.models.forecasters == Forecasters::None;
+        let step = self.models.step.as_secs_f64();
+        (!off).then(|| WorkerConfig {
+            mode: self.worker.mode,
+            cpu_affinity: self.worker.cpu_affinity.clone(),
+            nice: self.worker.nice,
+            idle: self.worker.idle,
+            memory_mib: self.worker.memory_mib,
+            models: self.models.dir.clone(),
+            sandbox: self.worker.sandbox,
+            // The pipeline forgets a question after a few steps; nobody waits longer than ten seconds for it.
+            deadline: Duration::from_secs_f64((4.0 * step).clamp(0.25, 10.0)),
+            ..WorkerConfig::default()
+        })
+    }
+
+    /// What single values cannot show.
+    fn check(&self) -> Result<(), Conflict> {
+        let conflict = |table, key, message: &str| Err(Conflict { table, key, message: message.to_owned() });
+        if self.ntp.poll_max < self.ntp.poll_min {
+            return conflict("ntp", "poll_max", "must not be shorter than poll_min");
+        }
+        if self.ntp.timeout > self.ntp.poll_min {
+            return conflict("ntp", "timeout", "must not be longer than poll_min");
+        }
+        if self.oscillator.max_drift_ppm > 2.0 * self.oscillator.max_rate_ppm {
+            return conflict(
+                "oscillator",
+                "max_drift_ppm",
+                "cannot exceed twice max_rate_ppm: no two rates are further apart",
+            );
+        }
+        if let Affinity::Cores(cpus) = &self.worker.cpu_affinity
+            && let Some(cpu) = cpus.iter().find(|&&cpu| cpu >= 1024)
+        {
+            return conflict("worker", "cpu_affinity", &format!("names CPU {cpu}; the highest number is 1023"));
+        }
+        Ok(())
+    }
+}
+
+/// Values that do not go together.
+struct Conflict {
+    table: &'static str,
+    key: &'static str,
+    message: String,
+}
+
+/// The tables as the reference shows them.
+fn tables() -> Vec<keys::Table> {
+    vec![
+        Ntp::table(),
+        Oscillator::table(),
+        Serve::table(),
+        Page::table(),
+        Worker::table(),
+        Models::table(),
+        Metrics::table(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        let error = Config::parse(text, Path::new("c.toml")).expect_err(text);
+        assert!(error.is_config());
+        error.to_string()
+    }
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        assert_eq!(Config::parse("", Path::new("c.toml")).expect("empty"), Config::default());
+    }
+
+    #[test]
+    fn values_are_read() {
+        let text = "[ntp]\nservers = [\"a.example\", \"127.0.0.1:11123\", \"[::1]:5\"]\npoll_min = \"1 s\"\n[models]\nforecasters = \"ttm\"\nstep=\"0.5s\"\n[oscillator]\nmax_drift_ppm = 20\n";
+        let config = Config::parse(text, Path::new("c.toml")).expect("good");
+        let servers: Vec<_> = config.ntp.servers.iter().map(ToString::to_string).collect();
+        assert_eq!(servers, ["a.example:123", "127.0.0.1:11123", "[::1]:5"]);
+        assert_eq!(config.models.step, Span::from_millis(500));
+        let core = config.pipeline(Span::from_nanos(1));
+        assert_eq!(core.forecasters, [false, true]);
+        assert_eq!(core.max_drift, Rate::from_ppm(20.0));
+    }
+
+    #[test]
+    fn errors_name_the_place_and_what_to_do() {
+        let cases = [
+            ("[ntp]\n  pol_min = \"1 s\"\n", "c.toml:2:3: unknown key `pol_min`: did you mean `poll_min`?"),
+            ("[npt]\n", "c.toml:1:2: unknown key `npt`: did you mean `ntp`?"),
+            ("[ntp]\npoll_min = 16\n", "c.toml:2:12: a duration needs a unit: \"16 s\""),
+            (
+                "[ntp]\npoll_min = \"16 parsecs\"\n",
+                "c.toml:2:12: bad duration `16 parsecs`: write a number and ns, us, ms, s, min, h or d, such as \"16 s\"",
+            ),
+            ("[ntp]\npoll_min = \"1 ms\"\n", "c.toml:2:12: 1 ms is out of range: 1 s to 24 h"),
+            (
+                "[ntp]\npoll_min = \"2 min\"\npoll_max = \"1 min\"\n",
+                "c.toml:3:12: poll_max must not be shorter than poll_min",
+            ),
+            ("[worker]\nmode = \"thred\"\n", "c.toml:2:8: unknown value `thred`: did you mean `thread`?"),
+            (
+                "[worker]\ncpu_affinity = \"all\"\n",
+                "c.toml:2:16: `all` is neither \"auto\" nor a list of CPUs such as [2, 3]",
+            ),
+            ("[ntp]\nburst = 20\n", "c.toml:2:9: 20 is out of range: 1 to 16"),
+            ("[oscillator]\nmax_rate_ppm = nan\n", "c.toml:2:16: NaN is out of range: 0.000001 to 10000 ppm"),
+            (
+                "[ntp]\nservers = [\"a b\"]\n",
+                "c.toml:2:11: bad server `a b`: write \"host\", \"host:port\" or \"[v6]:port\"",
+            ),
+            ("[ntp]\nservers = [\"a\", \"a:123\"]\n", "c.toml:2:11: server `a:123` is listed twice"),
+        ];
+        for (text, line) in cases {
+            assert_eq!(refused(text), line);
+        }
+        for text in ["[ntp", "x", "ntp = 3", "[ntp]\nburst = \"many\"", "\u{0}", "[ntp]\nburst = 1\nburst = 2\n"] {
+            let line = refused(text);
+            assert!(line.starts_with("c.toml:") && !line.contains('\n'), "{line}");
+        }
+    }
+
+    #[test]
+    fn unknown_words_far_from_any_known_list_the_known() {
+        let line = refused("[models]\nzzzzzz = 1\n");
+        assert_eq!(line, "c.toml:2:1: unknown key `zzzzzz`: the known ones are dir, forecasters, step");
+    }
+
+    #[test]
+    fn shipped_configurations_are_good_and_the_default_one_lists_every_key() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&folder).expect("configs") {
+            let path = entry.expect("entry").path();
+            if path.extension().is_some_and(|extension| extension == "toml") {
+                Config::load(&path).unwrap_or_else(|error| panic!("{error}"));
+                names.push(path.file_stem().expect("name").to_string_lossy().into_owned());
+            }
+        }
+        for name in ["default", "edge", "holdover", "minimal", "datacentre", "production"] {
+            assert!(names.iter().any(|n| n == name), "configs/{name}.toml is missing");
+        }
+        let path = folder.join("default.toml");
+        let text = std::fs::read_to_string(&path).expect("default.toml");
+        assert_eq!(Config::load(&path).expect("good"), Config::default());
+        // The optional keys are shown commented out; uncommented they must be known as well.
+        let uncommented: String = text
+            .lines()
+            .map(|l| l.strip_prefix("# ").filter(|l| l.contains(" = \"/") || l.starts_with("listen = ")).unwrap_or(l))
+            .flat_map(|l| [l, "\n"])
+            .collect();
+        let all = Config::parse(&uncommented, &path).expect("good");
+        assert!(all.page.path.is_some() && all.models.dir.is_some() && all.oscillator.temperature.is_some());
+        assert!(all.metrics.listen.is_some());
+        for table in super::tables().into_iter().map(|table| table.name) {
+            let body = uncommented.split(&format!("[{table}]\n")).nth(1).expect(table);
+            let body = body.split("\n[").next().unwrap_or(body);
+            let unknown = toml::from_str::<Config>(&format!("[{table}]\n? = 1").replace('?', "qqqqqqqqqqqqqqqq"))
+                .expect_err("unknown");
+            for key in unknown.message().split('`').skip(3).step_by(2) {
+                assert!(
+                    body.lines().any(|line| line.starts_with(&format!("{key} = "))),
+                    "default.toml lacks {table}.{key}"
+                );
+            }
+        }
+    }
+
+    mod any_text {
+        use proptest::prelude::*;
+
+        use super::*;
+
+        proptest! {
+            #[test]
+            fn is_a_configuration_or_a_one_line_error(text in "(\\PC|\n|\\[ntp\\]\n|poll_min ?= ?|\"[0-9]{0,4}[a-z]{0,2}\"|servers|\\[|\\]|=){0,12}") {
+                if let Err(error) = Config::parse(&text, Path::new("c.toml")) {
+                    prop_assert!(!error.to_string().contains('\n'));
+                }
+            }
+        }
+    }
+}
