@@ -279,7 +279,9 @@ fn a_writer_stopped_half_way_delays_nobody() {
         "slower than 10 us: {} of {} readings beside the stopped writer, {} of {} after",
         stopped.0, stopped.1, running.0, running.1
     );
-    assert!(stopped.0 * 2_000 < stopped.1, "{stopped:?}");
+    // A sanitizer makes every read some fifty times slower.
+    let share = if std::env::var_os("CHRONOTICK_SANITIZED").is_some() { 20 } else { 2_000 };
+    assert!(stopped.0 * share < stopped.1, "{stopped:?}");
     assert!(stopped.0 <= 4 * running.0 + 200, "{stopped:?} {running:?}");
 }
 

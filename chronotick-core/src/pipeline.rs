@@ -110,6 +110,8 @@ pub struct Pipeline<B = Bank, J = Fusion, W = Window, S = Sources> {
     active: [Option<Active>; 2],
     next_id: u32,
     worker_alive: bool,
+    /// The newest answer was not usable.
+    answer_refused: bool,
     conflict_shown: u8,
     now: Timestamp<Local>,
 }
@@ -159,6 +161,7 @@ impl<
             active: [None, None],
             next_id: 0,
             worker_alive: true,
+            answer_refused: false,
             conflict_shown: 0,
             now: Timestamp::from_nanos(i64::MIN),
         }
@@ -209,6 +212,7 @@ impl<
             Ok(asked) => {
                 self.active[slot] = Some(Active::new(&asked, forecast));
                 self.asked[slot] = None;
+                self.answer_refused = false;
                 self.counts.forecasts_accepted += 1;
                 if !self.carries(forecast.model) {
                     self.counts.forecasts_muted += 1;
@@ -216,6 +220,7 @@ impl<
                 Ok(())
             }
             Err(error) => {
+                self.answer_refused |= !matches!(error, ForecastError::NotRequested | ForecastError::Late);
                 self.counts.forecasts_muted += 1;
                 Err(error)
             }
@@ -287,6 +292,7 @@ impl<
         self.window = Window::new(self.config.forecast_step);
         self.asked = [None; 2];
         self.active = [None, None];
+        self.answer_refused = false;
     }
 
     /// What a reader is told about the local instant `at` if nothing more arrives. `None`: nothing is known yet.
@@ -485,7 +491,7 @@ impl<
             Reason::Nominal
         } else if !self.worker_alive {
             Reason::WorkerDown
-        } else if self.active.iter().any(Option::is_some) {
+        } else if self.answer_refused || self.active.iter().any(Option::is_some) {
             Reason::ForecastsMuted
         } else {
             Reason::WarmingUp

@@ -277,7 +277,7 @@ impl Runner {
                 Err(error) => tracing::debug!(model = ?forecast.model, %error, "forecast refused"),
             }
         }
-        self.pipeline.set_worker_alive(worker.alive());
+        self.pipeline.set_worker_alive(worker.answering());
         news
     }
 

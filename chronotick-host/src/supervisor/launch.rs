@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+#[cfg(feature = "inference")]
 use std::thread::JoinHandle;
 
 use super::config::{Affinity, Mode, WorkerConfig};
@@ -24,6 +25,7 @@ pub(super) type ServiceLink = Box<dyn Link<Out = Order, In = Reply> + Send>;
 #[derive(Debug)]
 pub(super) enum Body {
     Process(Child),
+    #[cfg(feature = "inference")]
     Thread(JoinHandle<()>),
 }
 
@@ -31,6 +33,7 @@ impl Body {
     pub(super) fn pid(&self) -> Option<u32> {
         match self {
             Self::Process(child) => Some(child.pid()),
+            #[cfg(feature = "inference")]
             Self::Thread(_) => None,
         }
     }
@@ -39,6 +42,7 @@ impl Body {
     pub(super) fn exited(&mut self) -> Option<(String, Option<String>)> {
         match self {
             Self::Process(child) => child.exited().map(|status| (describe(status), child.last_words())),
+            #[cfg(feature = "inference")]
             Self::Thread(thread) => thread.is_finished().then(|| ("thread ended".to_owned(), None)),
         }
     }
@@ -47,6 +51,7 @@ impl Body {
     pub(super) fn kill(&mut self) {
         match self {
             Self::Process(child) => child.kill(),
+            #[cfg(feature = "inference")]
             Self::Thread(thread) => thread.thread().unpark(),
         }
     }

@@ -25,7 +25,7 @@ use chronotick_core::forecast::{Forecast, ForecastRequest};
 use health::Counters;
 use launch::{Body, ServiceLink};
 
-use crate::link::{LinkError, Order, Ready, Reply, SendError};
+use crate::link::{LinkError, ModelState, Order, Ready, Reply, SendError};
 use crate::os::spawn::printable;
 
 /// Questions that can be open at a time.
@@ -46,6 +46,8 @@ pub struct Supervisor {
     /// Processes that were killed and are not reaped yet.
     dying: Vec<Body>,
     last_poll: Instant,
+    /// A deadline has passed since the newest answer.
+    owes_an_answer: bool,
 }
 
 enum State {
@@ -137,6 +139,7 @@ impl Supervisor {
             backoff,
             dying: Vec::new(),
             last_poll: now,
+            owes_an_answer: false,
         };
         supervisor.launch_if_due(now);
         supervisor
@@ -165,6 +168,7 @@ impl Supervisor {
         self.open.retain(|open| {
             let expired = now >= open.deadline;
             self.counters.late += u64::from(expired);
+            self.owes_an_answer |= expired;
             !expired
         });
         match self.attend(now) {
@@ -179,6 +183,14 @@ impl Supervisor {
     /// Whether a worker is set up and gives signs of life.
     pub fn alive(&self) -> bool {
         matches!(&self.state, State::Running(running) if running.ready.is_some())
+    }
+
+    /// Whether answers can be expected of it: it is alive, a model is usable, and the newest question that is settled by an
+    /// answer or its deadline was answered.
+    pub fn answering(&self) -> bool {
+        let State::Running(running) = &self.state else { return false };
+        let usable = |model: &ModelState| matches!(model, ModelState::Loaded { .. });
+        running.ready.as_ref().is_some_and(|ready| ready.models.iter().any(usable)) && !self.owes_an_answer
     }
 
     /// All that is known of the worker. Reads two small files of the kernel's.
@@ -255,6 +267,7 @@ impl Supervisor {
                         continue;
                     };
                     self.open.remove(index);
+                    self.owes_an_answer = false;
                     self.counters.answered += 1;
                     self.counters.inference(inference_ns);
                     self.backoff = self.config.backoff;
@@ -380,7 +393,6 @@ impl Drop for Supervisor {
 
 /// The set-up report with texts fit for a terminal: it comes from a process that is not trusted.
 fn trusted(mut ready: Ready) -> Ready {
-    use crate::link::ModelState;
     ready.cpu_affinity.truncate(1024);
     ready.warnings.truncate(8);
     ready.warnings.iter_mut().for_each(|text| *text = printable(text));

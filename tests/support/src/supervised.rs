@@ -2,8 +2,9 @@
 //!
 //! Virtual time runs [`SPEED`] times as fast as real time, so that models are asked several times a second while the worker
 //! lives in real time. At every step the laws that no fault of the worker may break are checked: served time never goes
-//! back, and the truth is inside the hard bound.
+//! back, the truth is inside the hard bound, and tier and reason say what is the case.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -33,9 +34,12 @@ pub struct Service {
     random: ChaCha8Rng,
     started: Instant,
     next_poll: Timestamp<Local>,
+    exchanged: Timestamp<Local>,
     last: Option<(u16, Timestamp<Utc>)>,
     /// Readings checked so far.
     pub readings: u64,
+    /// Tiers and reasons served since the test last cleared them.
+    pub verdicts: HashSet<(Tier, Reason)>,
     /// Forecasts handed to the pipeline so far.
     pub forecasts: u64,
     /// Why the newest question was not taken, if it was not.
@@ -53,8 +57,10 @@ impl Service {
             random: ChaCha8Rng::seed_from_u64(5),
             started: Instant::now(),
             next_poll: Timestamp::from_nanos(0),
+            exchanged: Timestamp::from_nanos(0),
             last: None,
             readings: 0,
+            verdicts: HashSet::new(),
             forecasts: 0,
             refusal: None,
         };
@@ -81,10 +87,12 @@ impl Service {
             self.forecasts += 1;
             let _ = self.pipeline.handle_forecast(self.now(), &forecast);
         }
-        self.pipeline.set_worker_alive(self.supervisor.alive());
+        let answering = self.supervisor.answering();
+        self.pipeline.set_worker_alive(answering);
         let now = self.now();
         if let Some(target) = self.pipeline.target(now) {
             self.served.update(&target);
+            self.judge(now, answering);
         }
         self.read();
         std::thread::sleep(Duration::from_millis(2));
@@ -157,6 +165,23 @@ impl Service {
             source: SourceId(0),
         };
         self.pipeline.handle_sample(now, &sample).expect("the exchange is in order");
+        self.exchanged = now;
+    }
+
+    /// Tier and reason are those of what is the case: the measurements are fresh unless this process was held up, and the worker
+    /// answers or does not.
+    fn judge(&mut self, now: Timestamp<Local>, answering: bool) {
+        let (tier, reason) = self.verdict();
+        let patience = self.pipeline.config().holdover_after;
+        let right = match (tier, reason) {
+            (Tier::Fused, Reason::Nominal) => true,
+            (Tier::Filter, Reason::WorkerDown) => !answering,
+            (Tier::Filter, Reason::WarmingUp | Reason::ForecastsMuted) => answering,
+            (Tier::Holdover, Reason::NoSamples) => now.since(self.exchanged) > patience,
+            _ => false,
+        };
+        assert!(right, "{tier}, \"{}\", while answering is {answering}; {:#?}", reason.as_str(), self.health());
+        self.verdicts.insert((tier, reason));
     }
 
     /// A reader, and the laws.
