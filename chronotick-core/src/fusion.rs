@@ -45,6 +45,10 @@ const NEIGHBOUR: f64 = 0.8;
 const OWN: f64 = 8.0;
 /// The neighbour's word is limited to this, divided by one's own evidence.
 const NEIGHBOUR_LIMIT: f64 = 10.0;
+/// What an expert's own claim counts for, in independent forecasts.
+const CLAIM: f64 = 0.5;
+/// Claims count from this many intervals between exchanges on.
+const CLAIM_SPACINGS: f64 = 2.0;
 /// Squared errors are capped at this multiple of the usual one.
 const CAP: f64 = 400.0;
 /// An exchange loses weight once the best expert's squared error is beyond this multiple of the usual one.
@@ -95,6 +99,10 @@ struct Node<const E: usize, const P: usize, const C: usize> {
     unproven: usize,
     /// Log weights, zero for the best.
     log_weight: [f32; E],
+    /// The variance that each expert claims of late, s^2.
+    claim: [f32; E],
+    /// Mean variance of the exchanges that scored, s^2.
+    noise: f64,
     /// The part of them that this horizon's own forecasts tell, and for how many forecasts they count.
     own: [f32; E],
     evidence: f64,
@@ -148,6 +156,8 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
                 last_scored: None,
                 unproven: E - 2,
                 log_weight: prior,
+                claim: [f32::NAN; E],
+                noise: 0.0,
                 own: [0.0; E],
                 evidence: 0.0,
                 calibration: Calibration::new(),
@@ -276,6 +286,10 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         if self.frozen.is_full() {
             self.frozen.pop_front();
         }
+        self.claim = core::array::from_fn(|i| {
+            if predictions[i].displacement.is_finite() { predictions[i].variance as f32 } else { f32::NAN }
+        });
+        self.judge();
         let _ = self.frozen.push_back(Frozen {
             at,
             line,
@@ -366,6 +380,9 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
                 let total = skill.weight + importance;
                 skill.loss += (capped - skill.loss) * importance / total;
                 skill.weight = total;
+                if i == 0 {
+                    self.noise += (noise - self.noise) * importance / total;
+                }
                 skill.trials = skill.trials.saturating_add(1);
             }
         }
@@ -378,26 +395,42 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         self.calibration.learn(error, deviation * deviation, noise, libm::exp(-elapsed / memory), overlap);
     }
 
-    /// What this horizon's own forecasts say of the experts.
+    /// What this horizon's own forecasts say of the experts, and a little of what they say themselves.
+    ///
+    /// In a horizon's first forecasts luck tells more than skill: a loose filter is as likely to be close as a stiff one, while
+    /// it claims far less. So each expert's claim counts as a fraction of one forecast, which favours the tightest
+    /// claim that nothing has contradicted, and is forgotten once there are forecasts to judge by.
     fn judge(&mut self) {
-        let best = self.skill.iter().filter(|s| s.weight > 0.0).map(|s| s.loss).fold(f64::INFINITY, f64::min);
-        if !best.is_finite() {
-            return;
-        }
-        let best = best.max(1e-30);
-        let most = self.skill.iter().map(|s| s.weight).fold(1e-30, f64::max);
-        let mediocre = self.mediocre(best);
         let overlap = 1.0 + OVERLAP * self.horizon / self.spacing.max(1e-3);
         self.evidence = (self.scored / overlap).min(MAX_EVIDENCE);
+        let best = self.skill.iter().filter(|s| s.weight > 0.0).map(|s| s.loss).fold(f64::INFINITY, f64::min);
+        let scored = best.is_finite();
+        let most = self.skill.iter().map(|s| s.weight).fold(1e-30, f64::max);
+        let mediocre = if scored { self.mediocre(best.max(1e-30)) } else { 0.0 };
+        // Between two exchanges a claim is about another span than the one that is scored.
+        let faith = if self.horizon < CLAIM_SPACINGS * self.spacing { 0.0 } else { CLAIM };
+        let mut losses = [f64::NAN; E];
         for i in 0..E {
-            if self.skill[i].weight <= 0.0 {
-                self.own[i] = 0.0;
-                continue;
-            }
-            // An expert that has been scored less than the others is taken to be mediocre where it was not.
-            let known = (self.skill[i].weight / most).min(1.0);
-            let loss = known * self.skill[i].loss + (1.0 - known) * mediocre;
-            self.own[i] = -0.5 * self.evidence as f32 * libm::logf((loss.max(1e-30) / best) as f32);
+            let claim = f64::from(self.claim[i]) + self.noise;
+            losses[i] = if self.skill[i].weight > 0.0 {
+                // An expert that has been scored less than the others is taken to be mediocre where it was not.
+                let known = (self.skill[i].weight / most).min(1.0);
+                let loss = known * self.skill[i].loss + (1.0 - known) * mediocre;
+                if claim.is_finite() {
+                    (self.evidence * loss + faith * claim) / (self.evidence + faith)
+                } else {
+                    loss
+                }
+            } else if scored {
+                f64::NAN
+            } else {
+                claim
+            };
+        }
+        let least = losses.iter().copied().fold(f64::INFINITY, f64::min).max(1e-30);
+        let weight = -0.5 * (self.evidence + faith) as f32;
+        for (own, loss) in self.own.iter_mut().zip(losses) {
+            *own = if loss.is_finite() { weight * libm::logf((loss.max(1e-30) / least) as f32) } else { 0.0 };
         }
     }
 
