@@ -106,6 +106,10 @@ reasons! {
     Suspended = 10, "the machine was suspended: waiting for fresh measurements";
     /// A state saved by an earlier run.
     WarmStart = 11, "a saved state from an earlier run, not yet confirmed by a measurement";
+    /// Three or more servers are configured and a majority of them has not been heard yet.
+    AwaitingMajority = 12, "waiting to hear a majority of the configured time servers";
+    /// Fewer than a majority of the configured servers answer: a lie of one of them would go unnoticed.
+    FewServers = 13, "fewer than a majority of the configured time servers answer";
 }
 
 impl core::fmt::Display for Reason {

@@ -19,7 +19,7 @@ use crate::hard_bound::HardBound;
 use crate::interval::{ErrorBound, PredictionInterval};
 use crate::sample::{Sample, SampleError, SourceId};
 use crate::sample_filter::Trust;
-use crate::selection::Verdict;
+use crate::selection::{Undecided, Verdict};
 use crate::served::Target;
 use crate::sources::Sources;
 use crate::units::{Local, Offset, Rate, Span, Timestamp, Variance};
@@ -61,6 +61,8 @@ pub struct Config {
     pub forecast_step: Span,
     /// Which models are asked, by `Model::index`.
     pub forecasters: [bool; 2],
+    /// How many sources are configured. Where these are three or more, none is believed alone (see `selection.rs`).
+    pub sources: u8,
 }
 
 impl Default for Config {
@@ -73,6 +75,7 @@ impl Default for Config {
             void_after: Span::from_secs(3600),
             forecast_step: Span::from_secs(64),
             forecasters: [true, true],
+            sources: 1,
         }
     }
 }
@@ -151,7 +154,7 @@ impl<
             config,
             scale,
             counts: Counts::default(),
-            sources: Sources::new(),
+            sources: Sources::expecting(usize::from(config.sources)),
             hard: HardBound::new(config.max_rate, config.max_drift, config.counter_resolution),
             track: None,
             fusion: Fusion::new(Bank::<F, T, R, Y>::prior(scale), Bank::<F, T, R, Y>::handicap(), scale),
@@ -177,10 +180,16 @@ impl<
         self.now = self.now.max(now);
         let at = sample.local;
         let hull = self.sources.selection.vote(sample.source, at, self.hard.interval(sample), self.hard.rates());
-        self.sources.undecided = hull.is_none();
-        let Some((low, high)) = hull else {
-            self.counts.samples_rejected += 1;
-            return Err(SampleError::NoMajority);
+        self.sources.undecided = hull.err();
+        let (low, high) = match hull {
+            Ok(hull) => hull,
+            Err(undecided) => {
+                self.counts.samples_rejected += 1;
+                return Err(match undecided {
+                    Undecided::Waiting => SampleError::AwaitingMajority,
+                    Undecided::NoMajority => SampleError::NoMajority,
+                });
+            }
         };
         if self.sources.selection.verdict(sample.source) != Some(Verdict::Selected) {
             self.counts.samples_rejected += 1;
@@ -288,6 +297,7 @@ impl<
         self.track = None;
         self.hard.reset();
         self.sources.selection.reset();
+        self.sources.undecided = None;
         self.fusion.forget_frozen();
         self.window = Window::new(self.config.forecast_step);
         self.asked = [None; 2];
@@ -365,6 +375,17 @@ impl<
     /// The judges of the experts: weights and skill per horizon.
     pub const fn fusion(&self) -> &Fusion<E, K, P, C> {
         &self.fusion
+    }
+
+    /// The configuration names another number of sources from now on.
+    pub fn expect_sources(&mut self, sources: u8) {
+        self.config.sources = sources;
+        self.sources.selection.expect(usize::from(sources));
+    }
+
+    /// Why there is no estimate, while there is none.
+    pub fn why_nothing(&self) -> Reason {
+        self.sources.undecided.map_or(Reason::NeverSynchronised, Reason::from)
     }
 
     /// Counters since the start.
@@ -481,10 +502,12 @@ impl<
     }
 
     fn reason(&self) -> Reason {
-        if self.sources.undecided {
-            Reason::NoMajority
+        if let Some(undecided) = self.sources.undecided {
+            undecided.into()
         } else if self.conflict_shown > 0 {
             Reason::BoundConflict
+        } else if self.sources.selection.is_short() {
+            Reason::FewServers
         } else if self.config.forecasters == [false, false] {
             Reason::ForecastersOff
         } else if Model::ALL.into_iter().any(|model| self.carries(model)) {
@@ -500,7 +523,7 @@ impl<
 
     /// Why there is no fresh measurement.
     fn silence(&self) -> Reason {
-        if self.sources.undecided { Reason::NoMajority } else { Reason::NoSamples }
+        self.sources.undecided.map_or(Reason::NoSamples, Reason::from)
     }
 
     fn rate_at(&self, at: Timestamp<Local>) -> Rate {
@@ -553,6 +576,15 @@ impl<
             bound: ErrorBound::new(bound),
             tier,
             reason,
+        }
+    }
+}
+
+impl From<Undecided> for Reason {
+    fn from(undecided: Undecided) -> Self {
+        match undecided {
+            Undecided::Waiting => Self::AwaitingMajority,
+            Undecided::NoMajority => Self::NoMajority,
         }
     }
 }

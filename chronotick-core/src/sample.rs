@@ -71,6 +71,8 @@ pub enum SampleError {
     Outvoted,
     /// The sources disagree and none has a majority: taking one's word would be a guess.
     NoMajority,
+    /// The other sources have not been heard yet.
+    AwaitingMajority,
 }
 
 impl core::fmt::Display for SampleError {
@@ -84,6 +86,7 @@ impl core::fmt::Display for SampleError {
             Self::UnknownSource => "more sources than the pipeline has room for",
             Self::Outvoted => "the majority of the sources contradicts the sample",
             Self::NoMajority => "the sources disagree and none has a majority",
+            Self::AwaitingMajority => "the other sources have not been heard yet",
         })
     }
 }

@@ -9,6 +9,10 @@
 //! **Verdicts.** A source whose interval misses the hull is a falseticker. Where no point has a majority nobody is believed: an
 //! update would be a guess.
 //!
+//! **The first to speak.** Alone, a source is its own majority, and of three a liar may be heard first. So where three or more are
+//! expected nobody is believed until all have been heard, or a majority of them and [`MOST_WAIT`] has passed, or [`ANY_WAIT`] has.
+//! Only then can an absent honest source be missed, and [`Selection::is_short`] says so.
+//!
 //! **Weaknesses.** Two sources that disagree outvote each other. A majority that lies alike wins.
 
 use serde::{Deserialize, Serialize};
@@ -18,11 +22,32 @@ use crate::units::{Local, Offset, Rate, Span, Timestamp};
 
 /// A source that has been silent for this long has no vote.
 const SILENT: Span = Span::from_secs(4 * 3600);
+/// After the first source has been heard, a majority of the expected ones may decide without the rest when this has passed.
+pub const MOST_WAIT: Span = Span::from_secs(2);
+/// After the first source has been heard, whoever has been heard decides when this has passed.
+pub const ANY_WAIT: Span = Span::from_secs(5);
 
 /// The latest interval of each of `S` sources.
 #[derive(Clone, Debug)]
 pub struct Selection<const S: usize> {
     votes: [Option<Vote>; S],
+    /// How many sources there are to hear.
+    expected: usize,
+    /// When the first was heard.
+    first: Option<Timestamp<Local>>,
+    /// Whether the wait for the others is over.
+    opened: bool,
+    /// Whether fewer than a majority of the expected sources had been heard at the last vote.
+    short: bool,
+}
+
+/// Why a vote had no outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Undecided {
+    /// The others have not been heard yet.
+    Waiting,
+    /// No point is covered by a majority.
+    NoMajority,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +66,7 @@ pub enum Verdict {
     Selected,
     /// Its interval misses what the majority agrees on.
     Falseticker,
-    /// There is no majority.
+    /// There is no majority, or it is too early to say.
     Undecided,
 }
 
@@ -63,25 +88,33 @@ impl<const S: usize> Default for Selection<S> {
 }
 
 impl<const S: usize> Selection<S> {
-    /// Nobody has voted.
+    /// Nobody has voted, and whoever does is heard at once.
     pub const fn new() -> Self {
-        Self { votes: [None; S] }
+        Self::expecting(1)
+    }
+
+    /// Nobody of `expected` sources has voted.
+    pub const fn expecting(expected: usize) -> Self {
+        Self { votes: [None; S], expected, first: None, opened: false, short: false }
     }
 
     /// Takes in the interval of `source` at `at` and judges all. `rates` are the lowest and highest rate the oscillator can have.
-    /// Returns the hull of what a majority covers, or `None` when there is no majority.
+    /// Returns the hull of what a majority covers.
+    ///
+    /// # Errors
+    /// When there is no majority, or none can be known yet.
     pub fn vote(
         &mut self,
         source: SourceId,
         at: Timestamp<Local>,
         interval: (Offset, Offset),
         rates: (Rate, Rate),
-    ) -> Option<(Offset, Offset)> {
+    ) -> Result<(Offset, Offset), Undecided> {
         let (low, high) = interval;
         if let Some(slot) = self.votes.get_mut(usize::from(source.0)) {
             *slot = Some(Vote { at, low, high, verdict: Verdict::Undecided });
         }
-        let hull = self.majority(at, rates);
+        let hull = if self.is_open(at) { self.majority(at, rates) } else { None };
         for vote in self.votes.iter_mut().flatten() {
             let (low, high) = vote.aged(at, rates);
             vote.verdict = match hull {
@@ -90,7 +123,17 @@ impl<const S: usize> Selection<S> {
                 Some(_) => Verdict::Falseticker,
             };
         }
-        hull
+        hull.ok_or(if self.opened { Undecided::NoMajority } else { Undecided::Waiting })
+    }
+
+    /// There are this many sources to hear from now on.
+    pub const fn expect(&mut self, sources: usize) {
+        self.expected = sources;
+    }
+
+    /// Whether those who decided last are fewer than a majority of the expected sources.
+    pub const fn is_short(&self) -> bool {
+        self.short
     }
 
     /// The latest verdict on `source`; `None` if it has never been heard.
@@ -100,7 +143,19 @@ impl<const S: usize> Selection<S> {
 
     /// Forgets all votes, after a break in the counter itself.
     pub fn reset(&mut self) {
-        self.votes = [None; S];
+        *self = Self::expecting(self.expected);
+    }
+
+    /// Whether enough has been heard at `at` to decide.
+    fn is_open(&mut self, at: Timestamp<Local>) -> bool {
+        let first = *self.first.get_or_insert(at);
+        let heard = self.votes.iter().flatten().filter(|vote| at.since(vote.at) <= SILENT).count();
+        let most = heard > self.expected / 2;
+        let waited = at.since(first);
+        let all = heard >= self.expected;
+        self.opened |= self.expected < 3 || all || most && waited >= MOST_WAIT || waited >= ANY_WAIT;
+        self.short = self.opened && self.expected >= 3 && !most;
+        self.opened
     }
 
     /// The hull of all points covered by more than half of the voters.
@@ -136,7 +191,39 @@ mod tests {
     fn vote<const S: usize>(selection: &mut Selection<S>, source: u8, low: i64, high: i64) -> Option<(i64, i64)> {
         let interval = (Offset::from_nanos(low), Offset::from_nanos(high));
         let hull = selection.vote(SourceId(source), Timestamp::from_nanos(0), interval, STILL);
-        hull.map(|(low, high)| (low.as_nanos(), high.as_nanos()))
+        hull.ok().map(|(low, high)| (low.as_nanos(), high.as_nanos()))
+    }
+
+    fn vote_at(selection: &mut Selection<4>, source: u8, second: i64, low: i64) -> Result<(Offset, Offset), Undecided> {
+        let interval = (Offset::from_nanos(low), Offset::from_nanos(low + 10));
+        selection.vote(SourceId(source), Timestamp::from_nanos(second * 1_000_000_000), interval, STILL)
+    }
+
+    #[test]
+    fn a_liar_that_speaks_first_is_not_believed() {
+        let mut selection = Selection::<4>::expecting(3);
+        assert_eq!(vote_at(&mut selection, 2, 0, 500_000_000), Err(Undecided::Waiting));
+        assert_eq!(selection.verdict(SourceId(2)), Some(Verdict::Undecided));
+        assert_eq!(vote_at(&mut selection, 0, 0, 0), Err(Undecided::Waiting));
+        assert!(vote_at(&mut selection, 1, 0, 5).is_ok());
+        assert_eq!(selection.verdict(SourceId(2)), Some(Verdict::Falseticker));
+        assert!(!selection.is_short());
+    }
+
+    #[test]
+    fn the_wait_for_the_silent_is_bounded() {
+        let mut selection = Selection::<4>::expecting(3);
+        assert_eq!(vote_at(&mut selection, 0, 10, 0), Err(Undecided::Waiting));
+        assert_eq!(vote_at(&mut selection, 1, 11, 0), Err(Undecided::Waiting));
+        assert!(vote_at(&mut selection, 0, 12, 0).is_ok(), "a majority after two seconds");
+        assert!(!selection.is_short());
+        selection.reset();
+        assert_eq!(vote_at(&mut selection, 0, 20, 0), Err(Undecided::Waiting));
+        assert_eq!(vote_at(&mut selection, 0, 24, 0), Err(Undecided::Waiting));
+        assert!(vote_at(&mut selection, 0, 25, 0).is_ok(), "anybody after five");
+        assert!(selection.is_short());
+        assert!(vote_at(&mut selection, 1, 26, 0).is_ok());
+        assert!(!selection.is_short(), "two of three are a majority again");
     }
 
     #[test]
@@ -181,6 +268,27 @@ mod tests {
             }
             let (low, high) = hull.expect("the honest are a majority");
             prop_assert!(low <= truth && truth <= high, "{low} {truth} {high}");
+        }
+
+        #[test]
+        fn whoever_speaks_first_the_truth_is_never_hidden(
+            voters in prop::collection::vec((0i64..1_000_000, 0i64..1_000_000, -5_000_000i64..5_000_000, any::<u32>()), 3..=8),
+            truth in -1_000_000_000i64..1_000_000_000,
+        ) {
+            let lying = (voters.len() - 1) / 2;
+            let mut selection = Selection::<8>::expecting(voters.len());
+            let mut order: [usize; 8] = core::array::from_fn(|i| i);
+            let order = &mut order[..voters.len()];
+            order.sort_unstable_by_key(|&i| voters[i].3);
+            for &mut i in order {
+                let (below, above, away, _) = voters[i];
+                let from = if i < lying { truth + away } else { truth - below };
+                let to = if i < lying { from + above } else { truth + above };
+                if let Some((low, high)) = vote(&mut selection, u8::try_from(i).unwrap(), from, to) {
+                    prop_assert!(low <= truth && truth <= high, "{low} {truth} {high}");
+                }
+            }
+            prop_assert!(selection.opened);
         }
     }
 }

@@ -33,7 +33,7 @@ use crate::ntp::packet::{Leap, NtpShort, NtpTimestamp, Packet, mode};
 use crate::os::counter::{CounterKind, LocalClock, SystemCounter};
 use crate::os::datagram;
 use crate::reader::Reader;
-use crate::runner::source::arrived;
+use crate::runner::ntp_source::arrived;
 use crate::runner::{Runner, Status, Stop, World};
 use crate::sim::oscillator::{Curve, Oscillator, OscillatorParams};
 use crate::sim::{Random, stream};
@@ -152,7 +152,7 @@ pub fn run(options: Options, stop: &Stop, mut each: impl FnMut(&Second) -> bool)
 /// The daemon's configuration: everything as much faster as the oscillator is.
 fn configuration(page: PathBuf, server: SocketAddr) -> Config {
     let mut config = Config::default();
-    config.ntp.servers = vec![ServerAddress::new(&server.ip().to_string(), server.port())];
+    config.ntp.servers = vec![ServerAddress::new(&server.ip().to_string(), server.port()).into()];
     config.ntp.poll_min = Span::from_millis(250);
     config.ntp.poll_max = Span::from_millis(250);
     config.ntp.burst = 8;

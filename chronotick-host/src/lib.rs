@@ -25,6 +25,8 @@ pub mod error;
 
 pub mod ntp;
 
+pub mod nts;
+
 pub mod link;
 
 pub mod worker;

@@ -25,6 +25,8 @@ pub struct Publisher {
     clock: Arc<dyn LocalClock>,
     watch: Watch,
     late: u64,
+    /// Why nothing but the operating system's clock is served, while that is so.
+    nothing: Reason,
 }
 
 impl Publisher {
@@ -42,7 +44,12 @@ impl Publisher {
             None => Served::new(config),
         };
         let watch = Watch::new(&*clock);
-        Ok(Self { writer, served, config, clock, watch, late: 0 })
+        Ok(Self { writer, served, config, clock, watch, late: 0, nothing: Reason::NeverSynchronised })
+    }
+
+    /// What readers are told while there is nothing to publish but the operating system's clock.
+    pub fn explain_nothing(&mut self, reason: Reason) {
+        self.nothing = reason;
     }
 
     /// Publishes the line that `target` gives for now, or the operating system's clock while there is none and nothing
@@ -58,7 +65,7 @@ impl Publisher {
             let record = match target(now) {
                 Some(target) => self.served.update(&target),
                 None if self.goes_on(now) => return Ok(self.served.record().copied()),
-                None => self.served.update(&self.raw(Reason::NeverSynchronised)),
+                None => self.served.update(&self.raw(self.nothing)),
             };
             let filled = self.writer.fill(&record);
             if self.clock.now() < record.at || self.config.lead.as_nanos() <= 0 || attempt == ATTEMPTS {

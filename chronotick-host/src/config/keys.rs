@@ -10,8 +10,9 @@ use std::path::PathBuf;
 use chronotick_core::units::Span;
 use serde::Deserialize;
 
-use super::values::{self, DAY, SECOND, ServerAddress, Written as _, show_span};
-use super::{Device, Forecasters, MAX_SERVERS};
+use super::servers::{self, MAX_SERVERS, Server, ServerAddress};
+use super::values::{self, DAY, SECOND, Written as _, show_span};
+use super::{Device, Forecasters};
 use crate::supervisor::{Affinity, Mode};
 
 /// What a reload does with a key that was changed.
@@ -134,7 +135,9 @@ table! {
     /// Where time comes from.
     Ntp is "ntp" {
         /// Servers as `"host"`, `"host:port"` or `"[v6]:port"`; the port defaults to 123. None at all serves raw time.
-        servers: Vec<ServerAddress> = public_servers(), Live, Shape::Servers => "values::servers";
+        /// Or as tables: `{ host = "h", nts = true, ca = "ca.pem" }` authenticates (the port is then that of the key exchange, by
+        /// default 4460), `pool = true` uses four servers of that name, `interleaved = true` fetches exact times of departure.
+        servers: Vec<Server> = public_servers(), Live, Shape::Servers => "servers::list";
         /// Shortest interval between requests to a server after the burst.
         poll_min: Span = Span::from_secs(16), Live, Shape::Duration(SECOND, DAY) => "values::span::<SECOND, DAY, _>";
         /// Longest interval between requests to a server.
@@ -239,6 +242,7 @@ table! {
 }
 
 /// Public servers of national institutes and operators that do not smear leap seconds.
-fn public_servers() -> Vec<ServerAddress> {
-    ["time.cloudflare.com", "ptbtime1.ptb.de", "ntp.time.nl", "ntp.se"].map(|host| ServerAddress::new(host, 123)).into()
+fn public_servers() -> Vec<Server> {
+    let hosts = ["time.cloudflare.com", "ptbtime1.ptb.de", "ntp.time.nl", "ntp.se"];
+    hosts.map(|host| ServerAddress::new(host, 123).into()).into()
 }

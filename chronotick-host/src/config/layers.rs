@@ -349,7 +349,7 @@ mod tests {
         assert_eq!(loaded.variables.len(), 6);
         assert_eq!((config.ntp.poll_min.as_nanos(), config.ntp.burst), (2_000_000_000, 3));
         assert_eq!(
-            config.ntp.servers.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            config.ntp.servers.iter().map(|s| s.address.to_string()).collect::<Vec<_>>(),
             ["a.example:123", "127.0.0.1:11123"]
         );
         assert_eq!(config.worker.cpu_affinity, crate::supervisor::Affinity::Cores(vec![2, 3]));

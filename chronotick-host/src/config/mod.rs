@@ -12,6 +12,7 @@ mod layers;
 pub mod machine;
 mod place;
 mod reference;
+mod servers;
 mod values;
 
 use std::path::Path;
@@ -23,15 +24,12 @@ use serde::Deserialize;
 pub use self::keys::{Metrics, Models, Ntp, Oscillator, Page, Serve, Worker};
 pub use self::layers::Loaded;
 pub use self::reference::reference;
-pub use self::values::ServerAddress;
+pub use self::servers::{MAX_SERVERS, POOL_SIZE, Server, ServerAddress};
 
 use crate::error::{Error, Kind};
 use crate::ntp::client::Settings;
 use crate::ntp::poll::Limits;
 use crate::supervisor::{Affinity, Mode, WorkerConfig};
-
-/// Most servers that can be configured.
-pub const MAX_SERVERS: usize = 8;
 
 /// Everything that can be configured. [`Config::default`] is what an empty file says.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -153,6 +151,7 @@ impl Config {
             void_after: self.serve.void_after,
             forecast_step: self.models.step,
             forecasters: forecasters.enabled(),
+            sources: u8::try_from(self.server_count()).unwrap_or(u8::MAX),
         }
     }
 
@@ -167,7 +166,13 @@ impl Config {
             },
             timeout: self.ntp.timeout,
             max_root_distance: self.ntp.max_root_distance,
+            interleaved: false,
         }
+    }
+
+    /// How many servers there are to hear, those of pools counted.
+    pub fn server_count(&self) -> usize {
+        self.ntp.servers.iter().map(Server::count).sum()
     }
 
     /// The supervisor's share; `None` when no model is to run.
@@ -252,7 +257,7 @@ mod tests {
     fn values_are_read() {
         let text = "[ntp]\nservers = [\"a.example\", \"127.0.0.1:11123\", \"[::1]:5\"]\npoll_min = \"1 s\"\n[models]\nforecasters = \"ttm\"\nstep=\"0.5s\"\n[oscillator]\nmax_drift_ppm = 20\n";
         let config = Config::parse(text, Path::new("c.toml")).expect("good");
-        let servers: Vec<_> = config.ntp.servers.iter().map(ToString::to_string).collect();
+        let servers: Vec<_> = config.ntp.servers.iter().map(|s| s.address.to_string()).collect();
         assert_eq!(servers, ["a.example:123", "127.0.0.1:11123", "[::1]:5"]);
         assert_eq!(config.models.step, Span::from_millis(500));
         let core = config.pipeline(Span::from_nanos(1));
@@ -284,7 +289,7 @@ mod tests {
             ("[oscillator]\nmax_rate_ppm = nan\n", "c.toml:2:16: NaN is out of range: 0.000001 to 10000 ppm"),
             (
                 "[ntp]\nservers = [\"a b\"]\n",
-                "c.toml:2:11: bad server `a b`: write \"host\", \"host:port\" or \"[v6]:port\"",
+                "c.toml:2:12: bad server `a b`: write \"host\", \"host:port\" or \"[v6]:port\"",
             ),
             ("[ntp]\nservers = [\"a\", \"a:123\"]\n", "c.toml:2:11: server `a:123` is listed twice"),
         ];

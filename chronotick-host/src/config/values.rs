@@ -1,75 +1,14 @@
-//! How single values are written: servers, durations, rates, CPUs. Each is refused with a line that says what would be right.
+//! How single values are written: durations, rates, CPUs. Each is refused with a line that says what would be right.
 
-use std::fmt;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use chronotick_core::units::Span;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
-use super::{Device, Forecasters, MAX_SERVERS};
+use super::{Device, Forecasters, Server};
 use crate::supervisor::{Affinity, Mode};
-
-/// Where a server is to be found.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ServerAddress {
-    host: String,
-    port: u16,
-}
-
-impl ServerAddress {
-    /// A host name or address, and a port.
-    pub fn new(host: &str, port: u16) -> Self {
-        Self { host: host.to_owned(), port }
-    }
-    /// The host name or address, without brackets.
-    pub fn host(&self) -> &str {
-        &self.host
-    }
-    /// The UDP port.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-}
-
-impl fmt::Display for ServerAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
-}
-
-impl FromStr for ServerAddress {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("bad server `{text}`: write \"host\", \"host:port\" or \"[v6]:port\"");
-        let port_of = |port: &str| port.parse::<u16>().ok().filter(|&port| port > 0).ok_or_else(bad);
-        let is_v6 = |host: &str| host.split('%').next().is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
-        if let Some(rest) = text.strip_prefix('[') {
-            let (host, rest) = rest.split_once(']').ok_or_else(bad)?;
-            let port = if rest.is_empty() { 123 } else { port_of(rest.strip_prefix(':').ok_or_else(bad)?)? };
-            return if is_v6(host) { Ok(Self::new(host, port)) } else { Err(bad()) };
-        }
-        if is_v6(text) {
-            return Ok(Self::new(text, 123));
-        }
-        let (host, port) = match text.split_once(':') {
-            Some((host, port)) => (host, port_of(port)?),
-            None => (text, 123),
-        };
-        let plausible = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-        if host.is_empty() || host.len() > 253 || !host.chars().all(plausible) {
-            return Err(bad());
-        }
-        Ok(Self::new(host, port))
-    }
-}
 
 pub(super) const SECOND: i64 = 1_000_000_000;
 pub(super) const DAY: i64 = 86_400 * SECOND;
@@ -175,22 +114,6 @@ pub(super) fn affinity<'de, D: Deserializer<'de>>(input: D) -> Result<Affinity, 
     }
 }
 
-pub(super) fn servers<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<ServerAddress>, D::Error> {
-    let texts = Vec::<String>::deserialize(input)?;
-    if texts.len() > MAX_SERVERS {
-        return Err(D::Error::custom(format!("{} servers; at most {MAX_SERVERS} can be used", texts.len())));
-    }
-    let mut servers = Vec::with_capacity(texts.len());
-    for text in texts {
-        let server = text.parse().map_err(D::Error::custom)?;
-        if servers.contains(&server) {
-            return Err(D::Error::custom(format!("server `{server}` is listed twice")));
-        }
-        servers.push(server);
-    }
-    Ok(servers)
-}
-
 pub(super) fn socket<'de, D: Deserializer<'de>>(input: D) -> Result<Option<SocketAddr>, D::Error> {
     let text = String::deserialize(input)?;
     let bad = || D::Error::custom(format!("bad address `{text}`: write \"127.0.0.1:9123\" or \"[::1]:9123\""));
@@ -221,13 +144,9 @@ impl Written for Option<SocketAddr> {
     }
 }
 
-impl Written for Vec<ServerAddress> {
+impl Written for Vec<Server> {
     fn written(&self) -> Option<String> {
-        let shown = |server: &ServerAddress| {
-            let text = server.to_string();
-            format!("\"{}\"", text.strip_suffix(":123").unwrap_or(&text))
-        };
-        Some(format!("[{}]", self.iter().map(shown).collect::<Vec<_>>().join(", ")))
+        Some(format!("[{}]", self.iter().map(Server::written).collect::<Vec<_>>().join(", ")))
     }
 }
 
@@ -273,18 +192,3 @@ macro_rules! written_as_displayed {
     };
 }
 written_as_displayed!(bool, u8, u32, f64);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn server_addresses() {
-        for (text, shown) in [("::1", "[::1]:123"), ("[fe80::1%lo]:9", "[fe80::1%lo]:9"), ("h:65535", "h:65535")] {
-            assert_eq!(text.parse::<ServerAddress>().map(|s| s.to_string()), Ok(shown.to_owned()));
-        }
-        for text in ["", ":", "h:", "h:0", "h:65536", "[::1", "[::1]x", "[h]:1", "a/b", "h:1:2"] {
-            assert!(text.parse::<ServerAddress>().is_err(), "{text}");
-        }
-    }
-}

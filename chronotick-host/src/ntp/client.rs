@@ -2,8 +2,12 @@
 //!
 //! On-wire arithmetic of RFC 5905, section 8, in integers. The client's two instants are readings of the local counter and
 //! the server's two are UTC, so the offset is the whole distance between the timescales (some 56 years) and never passes
-//! through floating point. The request carries a random number instead of a time (client data minimisation), and only
-//! an answer that returns it is looked at: an attacker off the path would have to guess 64 bits.
+//! through floating point. The request carries random numbers instead of times (client data minimisation), and only
+//! an answer that returns one of them is looked at: an attacker off the path would have to guess 64 bits.
+//!
+//! **Interleaved mode** (RFC 9769): a server knows only afterwards when an answer really left, and tells so in the next one.
+//! Waiting for the next poll would make every measurement one poll interval old, so requests come in pairs: the second follows
+//! after [`PAIR_GAP`] and fetches the first one's departure. A server that does not play along is asked once a poll again.
 
 use chronotick_core::Sample;
 use chronotick_core::sample::SourceId;
@@ -11,6 +15,16 @@ use chronotick_core::units::{Local, Offset, Span, Temperature, Timestamp, Utc};
 
 use super::packet::{HEADER, Kiss, Leap, NtpTimestamp, Packet, PacketError, mode};
 use super::poll::{Limits, Schedule};
+use super::quickest::Quickest;
+
+/// In interleaved mode the second request of a pair follows the first after this.
+pub const PAIR_GAP: Span = Span::from_millis(50);
+/// Pairs in a row that the server answered in basic mode after which it is taken not to offer the interleaved one.
+const BASIC_PAIRS: u8 = 4;
+/// The part of a round trip by which the two clocks' rates can make its two measures differ.
+const RATE_MARGIN: i64 = 1_000;
+/// Answers that are remembered to tell a replay from a stray packet.
+const ANSWERED: usize = 8;
 
 /// What the client believes and how patient it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +35,8 @@ pub struct Settings {
     pub timeout: Span,
     /// A server that admits more error than this is not used.
     pub max_root_distance: Span,
+    /// Whether to ask in pairs, for the server's exact times of departure.
+    pub interleaved: bool,
 }
 
 /// The state of one association. Time is an argument of every call.
@@ -31,6 +47,15 @@ pub struct Association {
     state: State,
     room: Span,
     counts: Counts,
+    quickest: Quickest,
+    /// The first half of a pair, answered.
+    half: Option<Half>,
+    /// Pairs in a row that the server answered in basic mode.
+    basic_pairs: u8,
+    /// The numbers of requests that have been answered, newest last.
+    answered: [u64; ANSWERED],
+    /// What the newest exchange measured, until it is fetched.
+    news: Option<Exchange>,
     last: Option<Exchange>,
     refusal: Option<Refusal>,
 }
@@ -39,10 +64,72 @@ pub struct Association {
 enum State {
     /// The next request is due at this instant; `None` means at once.
     Waiting(Option<Timestamp<Local>>),
-    /// A request with this nonce left at `sent`.
-    Asked { nonce: NtpTimestamp, sent: Timestamp<Local> },
+    /// This request left at `sent`.
+    Asked { request: Request, sent: Timestamp<Local> },
     /// The server said to go away.
     Stopped(Kiss),
+}
+
+/// A request, and with it what an answer has to return to be believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    packet: Packet,
+    /// Whether it asks when the answer before it left.
+    follows: bool,
+}
+
+impl Request {
+    /// The bytes to send.
+    pub fn encode(&self) -> [u8; HEADER] {
+        self.packet.encode()
+    }
+
+    /// How `answer` belongs to it, if it does.
+    fn kinship(&self, answer: &Packet) -> Option<Kinship> {
+        if answer.mode != mode::SERVER {
+            None
+        } else if answer.origin == self.packet.transmit {
+            Some(Kinship::Basic)
+        } else if self.follows && answer.origin == self.packet.receive {
+            Some(Kinship::Interleaved)
+        } else {
+            None
+        }
+    }
+}
+
+/// What the transmit timestamp of an answer says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kinship {
+    /// When this answer is about to leave.
+    Basic,
+    /// When the answer before this one left.
+    Interleaved,
+}
+
+/// A packet that answers the open request, see [`Association::recognise`].
+#[derive(Clone, Copy, Debug)]
+pub struct Answer {
+    packet: Packet,
+    kinship: Kinship,
+    sent: Timestamp<Local>,
+}
+
+impl Answer {
+    /// Its header.
+    pub fn packet(&self) -> &Packet {
+        &self.packet
+    }
+}
+
+/// An exchange whose server has yet to say when exactly its answer left.
+#[derive(Clone, Copy, Debug)]
+struct Half {
+    packet: Packet,
+    sent: Timestamp<Local>,
+    received: Timestamp<Local>,
+    /// What it measures as it is.
+    exchange: Exchange,
 }
 
 /// What was sent and what came of it.
@@ -56,8 +143,23 @@ pub struct Counts {
     pub refused: u64,
     /// Requests without an answer in time.
     pub lost: u64,
-    /// Packets that answer no open request: late, duplicated, replayed or forged.
+    /// Packets that answer no open request: late or forged.
     pub unsolicited: u64,
+    /// Packets that repeat an answer already taken: duplicated or replayed.
+    pub replayed: u64,
+    /// Datagrams that are no NTP packet.
+    pub malformed: u64,
+    /// Packets whose authenticity could not be established.
+    pub unauthenticated: u64,
+    /// Measurements in interleaved mode.
+    pub interleaved: u64,
+}
+
+impl Counts {
+    /// Packets that were not looked at further, whatever the reason.
+    pub fn ignored(&self) -> u64 {
+        self.unsolicited + self.replayed + self.malformed + self.unauthenticated
+    }
 }
 
 /// What one exchange measured.
@@ -94,6 +196,10 @@ pub enum Refusal {
     Malformed(PacketError),
     /// It answers no open request. The open request, if any, stays open.
     Unsolicited,
+    /// It repeats an answer already taken. The open request, if any, stays open.
+    Replayed,
+    /// It does not come from the server, or not unchanged. The open request stays open.
+    Unauthenticated,
     /// The server sent a kiss code instead of the time.
     Kiss(Kiss),
     /// The server's clock is not synchronised.
@@ -109,6 +215,8 @@ impl std::fmt::Display for Refusal {
         match self {
             Self::Malformed(cause) => cause.fmt(f),
             Self::Unsolicited => f.write_str("it answers no open request"),
+            Self::Replayed => f.write_str("it repeats an answer"),
+            Self::Unauthenticated => f.write_str("it is not authentic"),
             Self::Kiss(Kiss::Rate) => f.write_str("the server asks for fewer requests (RATE)"),
             Self::Kiss(Kiss::Deny) => f.write_str("the server denies service (DENY)"),
             Self::Kiss(Kiss::Restrict) => f.write_str("the server restricts access (RSTR)"),
@@ -132,8 +240,23 @@ impl Association {
             state: State::Waiting(None),
             room: Span::ZERO,
             counts: Counts::default(),
+            quickest: Quickest::default(),
+            half: None,
+            basic_pairs: 0,
+            answered: [0; ANSWERED],
+            news: None,
             last: None,
             refusal: None,
+        }
+    }
+
+    /// The requests go to another address from now on: what was learned of the path is void.
+    pub fn moved(&mut self) {
+        self.quickest = Quickest::default();
+        self.half = None;
+        self.basic_pairs = 0;
+        if let State::Asked { .. } | State::Stopped(_) = self.state {
+            self.state = State::Waiting(None);
         }
     }
 
@@ -151,9 +274,7 @@ impl Association {
     pub fn handle_timeout(&mut self, now: Timestamp<Local>) -> bool {
         match self.state {
             State::Asked { sent, .. } if now.since(sent) >= self.settings.timeout => {
-                self.counts.lost += 1;
-                let wait = self.schedule.after_loss();
-                self.state = State::Waiting(Some(sent.saturating_add(wait.max(self.settings.timeout))));
+                self.lost(sent, self.settings.timeout);
                 true
             }
             _ => false,
@@ -165,15 +286,28 @@ impl Association {
         matches!(self.state, State::Waiting(due) if due.is_none_or(|due| due <= now))
     }
 
-    /// The bytes to send with `nonce`, which must be random. Report the departure with [`Association::sent`].
-    pub fn request(&self, nonce: NtpTimestamp) -> [u8; HEADER] {
-        Packet::request(nonce).encode()
+    /// The next request, with two random numbers. Report its departure with [`Association::sent`].
+    pub fn request(&self, random: [u64; 2]) -> Request {
+        let [nonce, echo] = random.map(NtpTimestamp::from_bits);
+        let mut packet = Packet::request(nonce);
+        let mut follows = false;
+        if self.asks_pairs() {
+            // A number in both fields announces the mode: without it the server keeps no time of departure. What the first
+            // of a pair carries means nothing, so polls cannot be linked.
+            packet.receive = echo;
+            packet.origin = NtpTimestamp::from_bits(echo.to_bits().rotate_left(32) ^ nonce.to_bits());
+            if let Some(half) = &self.half {
+                packet.origin = half.packet.receive;
+                follows = true;
+            }
+        }
+        Request { packet, follows }
     }
 
-    /// The request with `nonce` left at `at`, read from the counter before it was handed to the kernel.
-    pub fn sent(&mut self, nonce: NtpTimestamp, at: Timestamp<Local>) {
+    /// `request` left at `at`, read from the counter before it was handed to the kernel.
+    pub fn sent(&mut self, request: Request, at: Timestamp<Local>) {
         self.counts.requests += 1;
-        self.state = State::Asked { nonce, sent: at };
+        self.state = State::Asked { request, sent: at };
     }
 
     /// The open request left the machine at `at`, which is known better than when it was handed to the kernel. Earlier
@@ -186,9 +320,7 @@ impl Association {
 
     /// The request could not be sent or was bounced (no route, connection refused): counts as lost at once.
     pub fn failed(&mut self, now: Timestamp<Local>) {
-        self.counts.lost += 1;
-        let wait = self.schedule.after_loss();
-        self.state = State::Waiting(Some(now.saturating_add(wait)));
+        self.lost(now, Span::ZERO);
     }
 
     /// Whether an answer is awaited.
@@ -201,54 +333,120 @@ impl Association {
         self.room = room;
     }
 
-    /// Takes in a packet that arrived at `received`; `pivot` tells the era (within 68 years of the truth is enough).
+    /// Whether a packet answers the open request. Nothing but that is known of it: where packets are authenticated, ask that next,
+    /// then [`Association::accept`] or [`Association::distrust`].
+    ///
+    /// # Errors
+    /// [`Refusal::Malformed`], [`Refusal::Replayed`] or [`Refusal::Unsolicited`]; it is counted, and a request that is open
+    /// stays so.
+    pub fn recognise(&mut self, bytes: &[u8]) -> Result<Answer, Refusal> {
+        let packet = match Packet::parse(bytes) {
+            Ok(packet) => packet,
+            Err(cause) => {
+                self.counts.malformed += 1;
+                return Err(Refusal::Malformed(cause));
+            }
+        };
+        if let State::Asked { request, sent } = self.state
+            && let Some(kinship) = request.kinship(&packet)
+        {
+            return Ok(Answer { packet, kinship, sent });
+        }
+        let origin = packet.origin.to_bits();
+        if packet.mode == mode::SERVER && origin != 0 && self.answered.contains(&origin) {
+            self.counts.replayed += 1;
+            return Err(Refusal::Replayed);
+        }
+        self.counts.unsolicited += 1;
+        Err(Refusal::Unsolicited)
+    }
+
+    /// An answer turned out not to be authentic: the true one may still come.
+    pub fn distrust(&mut self) -> Refusal {
+        self.counts.unauthenticated += 1;
+        Refusal::Unauthenticated
+    }
+
+    /// Takes in an answer that arrived at `received`; `pivot` tells the era (within 68 years of the truth is enough). What it
+    /// measured, if it is enough by itself, comes out of [`Association::poll_exchange`].
     ///
     /// # Errors
     /// [`Refusal`]; the association goes on by itself.
+    pub fn accept(
+        &mut self,
+        answer: &Answer,
+        received: Timestamp<Local>,
+        pivot: Timestamp<Utc>,
+    ) -> Result<(), Refusal> {
+        let Answer { packet, kinship, sent } = *answer;
+        self.answered.rotate_left(1);
+        self.answered[ANSWERED - 1] = packet.origin.to_bits();
+
+        let half = self.half.take();
+        let outcome = match (&half, kinship) {
+            (Some(half), Kinship::Interleaved) => {
+                // The answer to the first request of the pair left at the time that this one tells.
+                let whole = Packet { receive: half.packet.receive, ..packet };
+                self.measure(&whole, half.sent, half.received, pivot)
+            }
+            _ => self.measure(&packet, sent, received, pivot),
+        };
+        match (outcome, half) {
+            (Ok(exchange), None) if self.asks_pairs() => {
+                self.counts.accepted += 1;
+                self.half = Some(Half { packet, sent, received, exchange });
+                self.state = State::Waiting(Some(received.saturating_add(PAIR_GAP)));
+                Ok(())
+            }
+            (Ok(exchange), half) => {
+                self.counts.accepted += 1;
+                self.refusal = None;
+                let both = half.filter(|_| kinship == Kinship::Basic);
+                self.basic_pairs = if both.is_some() { self.basic_pairs.saturating_add(1) } else { 0 };
+                self.counts.interleaved += u64::from(kinship == Kinship::Interleaved);
+                let exchanges = [Some(exchange), both.map(|half| half.exchange)].into_iter().flatten();
+                self.report(exchanges.min_by_key(|exchange| exchange.delay).unwrap_or(exchange));
+                let wait = self.schedule.after_answer(self.room);
+                self.state = State::Waiting(Some(sent.saturating_add(wait)));
+                Ok(())
+            }
+            (Err(refusal), half) => {
+                self.counts.refused += 1;
+                self.refusal = Some(refusal);
+                if let Some(half) = half {
+                    self.report(half.exchange);
+                }
+                let wait = match refusal {
+                    Refusal::Kiss(kiss @ (Kiss::Deny | Kiss::Restrict)) => {
+                        self.state = State::Stopped(kiss);
+                        return Err(refusal);
+                    }
+                    Refusal::Kiss(Kiss::Rate) => self.schedule.after_rate_kiss(),
+                    _ => self.schedule.after_loss(),
+                };
+                self.state = State::Waiting(Some(sent.saturating_add(wait)));
+                Err(refusal)
+            }
+        }
+    }
+
+    /// [`Association::recognise`] and [`Association::accept`] in one, for servers without authentication.
+    ///
+    /// # Errors
+    /// As of those two.
     pub fn handle_packet(
         &mut self,
         bytes: &[u8],
         received: Timestamp<Local>,
         pivot: Timestamp<Utc>,
-    ) -> Result<Exchange, Refusal> {
-        let State::Asked { nonce, sent } = self.state else {
-            self.counts.unsolicited += 1;
-            return Err(Refusal::Unsolicited);
-        };
-        let packet = match Packet::parse(bytes) {
-            Ok(packet) if packet.mode == mode::SERVER && packet.origin == nonce => packet,
-            Ok(_) => {
-                self.counts.unsolicited += 1;
-                return Err(Refusal::Unsolicited);
-            }
-            Err(cause) => {
-                self.counts.unsolicited += 1;
-                return Err(Refusal::Malformed(cause));
-            }
-        };
-        let outcome = self.measure(&packet, sent, received, pivot);
-        let wait = match outcome {
-            Ok(exchange) => {
-                self.counts.accepted += 1;
-                self.last = Some(exchange);
-                self.refusal = None;
-                self.schedule.after_answer(self.room)
-            }
-            Err(refusal) => {
-                self.counts.refused += 1;
-                self.refusal = Some(refusal);
-                match refusal {
-                    Refusal::Kiss(kiss @ (Kiss::Deny | Kiss::Restrict)) => {
-                        self.state = State::Stopped(kiss);
-                        return outcome;
-                    }
-                    Refusal::Kiss(Kiss::Rate) => self.schedule.after_rate_kiss(),
-                    _ => self.schedule.after_loss(),
-                }
-            }
-        };
-        self.state = State::Waiting(Some(sent.saturating_add(wait)));
-        outcome
+    ) -> Result<(), Refusal> {
+        let answer = self.recognise(bytes)?;
+        self.accept(&answer, received, pivot)
+    }
+
+    /// What has been measured since the last call.
+    pub fn poll_exchange(&mut self) -> Option<Exchange> {
+        self.news.take()
     }
 
     /// The newest measurement.
@@ -272,6 +470,31 @@ impl Association {
         matches!(self.state, State::Stopped(_))
     }
 
+    fn asks_pairs(&self) -> bool {
+        self.settings.interleaved && self.basic_pairs < BASIC_PAIRS
+    }
+
+    /// The request that left at `sent` is lost; the next is due no sooner than `least` after it.
+    fn lost(&mut self, sent: Timestamp<Local>, least: Span) {
+        self.counts.lost += 1;
+        let wait = match self.half.take() {
+            // The first half of the pair was answered, and measures something by itself.
+            Some(half) => {
+                self.report(half.exchange);
+                self.schedule.after_answer(self.room)
+            }
+            None => self.schedule.after_loss(),
+        };
+        self.state = State::Waiting(Some(sent.saturating_add(wait.max(least))));
+    }
+
+    fn report(&mut self, mut exchange: Exchange) {
+        exchange.delay = self.quickest.observe(exchange.delay).max(Span::ZERO);
+        self.last = Some(exchange);
+        self.news = Some(exchange);
+    }
+
+    /// What an exchange measures by itself. Its delay may be a little below zero.
     fn measure(
         &self,
         packet: &Packet,
@@ -298,15 +521,16 @@ impl Association {
             return Err(Refusal::Nonsense);
         }
         // Clocks of unequal rate and coarse resolution can make a short round trip seem to take less than no time. What
-        // the server's precision explains is a delay of zero; more is a contradiction.
+        // those explain is a delay of zero; more is a contradiction.
         let delay = round_trip.saturating_sub(service);
-        if delay.saturating_add(root_distance) < Span::ZERO {
+        let explained = packet.resolution().saturating_add(Span::from_nanos(round_trip.as_nanos() / RATE_MARGIN));
+        if delay.saturating_add(explained) < Span::ZERO {
             return Err(Refusal::Nonsense);
         }
         Ok(Exchange {
             local: sent.saturating_add(Span::from_nanos(round_trip.as_nanos() / 2)),
             offset: offset(sent, arrived, left, received),
-            delay: delay.max(Span::ZERO),
+            delay,
             root_distance,
             stratum: packet.stratum,
             leap: packet.leap,
@@ -343,7 +567,15 @@ mod tests {
             },
             timeout: Span::from_secs(1),
             max_root_distance: Span::from_secs(1),
+            interleaved: false,
         }
+    }
+    fn request() -> Request {
+        Association::new(settings()).request([NONCE.to_bits(), 7])
+    }
+    fn measured(association: &mut Association, packet: &Packet, received: i64) -> Result<Exchange, Refusal> {
+        association.handle_packet(&packet.encode(), local(received), utc(Y2026))?;
+        Ok(association.poll_exchange().expect("measured"))
     }
     fn local(nanos: i64) -> Timestamp<Local> {
         Timestamp::from_nanos(nanos)
@@ -366,7 +598,7 @@ mod tests {
     fn asked() -> Association {
         let mut association = Association::new(settings());
         assert!(association.wants_request(local(0)));
-        association.sent(NONCE, local(1_000));
+        association.sent(request(), local(1_000));
         association
     }
 
@@ -377,9 +609,9 @@ mod tests {
         association.departed(local(900));
         let mut late = association.clone();
         late.departed(local(1_100));
-        let exchange = late.handle_packet(&packet.encode(), local(2_050), utc(Y2026)).expect("measured");
+        let exchange = measured(&mut late, &packet, 2_050).expect("measured");
         assert_eq!((exchange.delay, exchange.offset), (Span::from_nanos(900), Offset::from_nanos(Y2026 - 1_150)));
-        let exchange = association.handle_packet(&packet.encode(), local(2_050), utc(Y2026)).expect("measured");
+        let exchange = measured(&mut association, &packet, 2_050).expect("measured");
         assert_eq!(exchange.local, local(1_525));
         assert_eq!(exchange.delay, Span::from_nanos(1_000));
         assert_eq!(exchange.offset, Offset::from_nanos(Y2026 - 1_100));
@@ -396,8 +628,13 @@ mod tests {
         assert_eq!(association.handle_packet(&reflected.encode(), local(2_000), utc(Y2026)), Err(Refusal::Unsolicited));
         let honest = answer(Y2026, Y2026);
         assert!(association.handle_packet(&honest.encode(), local(2_000), utc(Y2026)).is_ok());
-        assert_eq!(association.handle_packet(&honest.encode(), local(2_100), utc(Y2026)), Err(Refusal::Unsolicited));
-        assert_eq!(association.counts().unsolicited, 3);
+        assert_eq!(association.handle_packet(&honest.encode(), local(2_100), utc(Y2026)), Err(Refusal::Replayed));
+        assert_eq!(association.handle_packet(&forged.encode(), local(2_100), utc(Y2026)), Err(Refusal::Unsolicited));
+        let cut = &honest.encode()[..40];
+        let refused = association.handle_packet(cut, local(2_100), utc(Y2026));
+        assert_eq!(refused, Err(Refusal::Malformed(PacketError::Short)));
+        let counts = association.counts();
+        assert_eq!((counts.unsolicited, counts.replayed, counts.malformed, counts.ignored()), (3, 1, 1, 5));
     }
 
     #[test]
@@ -445,6 +682,74 @@ mod tests {
         assert_eq!(association.poll_timeout(local(1_000_001_000)), Some(local(2_000_001_000)));
     }
 
+    /// An association in interleaved mode whose first request, sent at 1,000 ns, was answered at 2,000 ns.
+    fn half_a_pair() -> Association {
+        let mut association = Association::new(Settings { interleaved: true, ..settings() });
+        let first = association.request([NONCE.to_bits(), 7]);
+        assert!(first.packet.receive != NtpTimestamp::ZERO && first.packet.origin != NtpTimestamp::ZERO);
+        association.sent(first, local(1_000));
+        let packet = answer(Y2026 + 300, Y2026 + 400);
+        assert_eq!(association.handle_packet(&packet.encode(), local(2_000), utc(Y2026)), Ok(()));
+        assert_eq!(association.poll_exchange(), None);
+        assert_eq!(association.poll_timeout(local(2_000)), Some(local(2_000).saturating_add(PAIR_GAP)));
+        association
+    }
+
+    #[test]
+    fn the_second_of_a_pair_tells_when_the_first_was_answered() {
+        let mut association = half_a_pair();
+        let second = association.request([8, 9]);
+        assert_eq!(second.packet.origin, NtpTimestamp::from_utc(utc(Y2026 + 300)));
+        association.sent(second, local(51_000_000));
+        // The first answer left 350 ns later than it said.
+        let told = Packet { origin: NtpTimestamp::from_bits(9), ..answer(Y2026 + 50_000_000, Y2026 + 750) };
+        let exchange = measured(&mut association, &told, 51_001_000).expect("measured");
+        assert_eq!((exchange.local, exchange.delay), (local(1_500), Span::from_nanos(550)));
+        assert_eq!((association.counts().interleaved, association.counts().accepted), (1, 2));
+        assert_eq!(association.handle_packet(&told.encode(), local(51_002_000), utc(Y2026)), Err(Refusal::Replayed));
+    }
+
+    #[test]
+    fn half_a_pair_is_not_lost_with_the_other_half() {
+        let mut association = half_a_pair();
+        let second = association.request([8, 9]);
+        association.sent(second, local(51_000_000));
+        assert!(association.handle_timeout(local(1_051_000_000)));
+        assert_eq!(association.poll_exchange().map(|exchange| exchange.delay), Some(Span::from_nanos(900)));
+        assert_eq!(association.schedule().losses(), 0);
+    }
+
+    #[test]
+    fn a_server_without_the_mode_is_asked_once_a_poll() {
+        let mut association = half_a_pair();
+        for round in 0..i64::from(BASIC_PAIRS) {
+            let start = round * 1_000_000_000;
+            if round > 0 {
+                association.sent(association.request([1, 2]), local(start));
+                let first = Packet { origin: NtpTimestamp::from_bits(1), ..answer(Y2026 + start, Y2026 + start) };
+                assert!(association.handle_packet(&first.encode(), local(start + 900), utc(Y2026)).is_ok());
+            }
+            association.sent(association.request([8, 9]), local(start + 5_000));
+            let basic = Packet { origin: NtpTimestamp::from_bits(8), ..answer(Y2026 + start, Y2026 + start) };
+            let exchange = measured(&mut association, &basic, start + 5_600).expect("measured");
+            assert!(exchange.delay >= Span::from_nanos(600), "the quicker of the two");
+        }
+        let plain = association.request([3, 4]);
+        assert_eq!((plain.packet.origin, plain.packet.receive), (NtpTimestamp::ZERO, NtpTimestamp::ZERO));
+        association.moved();
+        assert_ne!(association.request([3, 4]).packet.origin, NtpTimestamp::ZERO);
+    }
+
+    #[test]
+    fn an_answer_that_is_not_authentic_leaves_the_request_open() {
+        let mut association = asked();
+        let packet = answer(Y2026, Y2026).encode();
+        assert!(association.recognise(&packet).is_ok());
+        assert_eq!(association.distrust(), Refusal::Unauthenticated);
+        assert!(association.is_waiting() && association.handle_packet(&packet, local(2_000), utc(Y2026)).is_ok());
+        assert_eq!(association.counts().unauthenticated, 1);
+    }
+
     proptest! {
         #[test]
         fn any_packet_is_survived(bytes in proptest::collection::vec(any::<u8>(), 0..100), received in any::<i64>(), pivot in any::<i64>(), ours in any::<bool>()) {
@@ -455,7 +760,8 @@ mod tests {
                 bytes[24..32].copy_from_slice(&NONCE.to_bits().to_be_bytes());
             }
             let mut association = asked();
-            if let Ok(exchange) = association.handle_packet(&bytes, local(received), utc(pivot)) {
+            let _ = association.handle_packet(&bytes, local(received), utc(pivot));
+            if let Some(exchange) = association.poll_exchange() {
                 prop_assert!(exchange.to_sample(SourceId(0), None).validate().is_ok());
             }
         }
@@ -465,7 +771,7 @@ mod tests {
             let mut association = asked();
             let base = Y2026 + truth;
             let packet = answer(base + 1_000 + out, base + 1_000 + out + service);
-            let exchange = association.handle_packet(&packet.encode(), local(1_000 + out + service + back), utc(Y2026)).expect("measured");
+            let exchange = measured(&mut association, &packet, 1_000 + out + service + back).expect("measured");
             let error = exchange.offset.since(Offset::from_nanos(base)).abs();
             // One nanosecond for rounding to the wire's 2^-32 s.
             prop_assert!(error.as_nanos() <= exchange.delay.as_nanos() / 2 + 1);

@@ -6,4 +6,6 @@ pub mod packet;
 
 pub mod poll;
 
+pub mod quickest;
+
 pub mod client;

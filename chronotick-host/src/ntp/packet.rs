@@ -146,15 +146,20 @@ impl Packet {
         Self { version: 4, mode: mode::CLIENT, transmit: nonce, ..Self::default() }
     }
 
+    /// The error that the resolution of the sender's clock alone explains.
+    pub fn resolution(&self) -> Span {
+        Span::from_secs_f64(f64::from(self.precision).exp2())
+    }
+
     /// Reads the header at the start of `bytes`.
     ///
     /// # Errors
     /// See [`PacketError`].
     pub fn parse(bytes: &[u8]) -> Result<Self, PacketError> {
+        let (header, _) = bytes.split_first_chunk::<HEADER>().ok_or(PacketError::Short)?;
         if !bytes.len().is_multiple_of(4) {
             return Err(PacketError::Ragged);
         }
-        let (header, _) = bytes.split_first_chunk::<HEADER>().ok_or(PacketError::Short)?;
         let byte = |at: usize| header[at];
         let word = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
         let long = |at: usize| NtpTimestamp(u64::from(word(at)) << 32 | u64::from(word(at + 4)));
@@ -224,8 +229,7 @@ impl Packet {
     /// adds in full.
     pub fn root_distance(&self) -> Span {
         let half_delay = Span::from_nanos(self.root_delay.to_span().as_nanos() / 2 + 1);
-        let precision = Span::from_secs_f64(f64::from(self.precision).exp2());
-        half_delay.saturating_add(self.root_dispersion.to_span()).saturating_add(precision)
+        half_delay.saturating_add(self.root_dispersion.to_span()).saturating_add(self.resolution())
     }
 }
 

@@ -8,6 +8,8 @@
 //! One thread, one wait. Everything that can take long (name resolution, inference) happens elsewhere and wakes it or is
 //! looked after within milliseconds.
 
+mod lookup;
+pub(crate) mod ntp_source;
 pub mod source;
 pub mod status;
 mod wake;
@@ -24,7 +26,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 pub use status::Status;
 pub use wake::Stop;
 
-use self::source::{NtpSource, Source};
+use self::source::Source;
 use self::status::{Forecasts, StatusSocket};
 use crate::config::Config;
 use crate::error::{Error, Kind};
@@ -98,12 +100,7 @@ impl Runner {
         let status = StatusSocket::open(&path)
             .inspect_err(|cause| tracing::warn!(%cause, "`chronotick status` will not work: no socket beside the page"))
             .ok();
-        let settings = config.client();
-        let source = |(index, server): (usize, &crate::config::ServerAddress)| -> Box<dyn Source> {
-            let id = SourceId(u8::try_from(index).unwrap_or(u8::MAX));
-            Box::new(NtpSource::new(id, server.clone(), settings, stop.clone()))
-        };
-        let sources = config.ntp.servers.iter().enumerate().map(source).collect();
+        let sources = ntp_source::sources(&config, &stop);
         let pipeline = Box::new(Pipeline::new(config.pipeline(resolution(&*clock))));
         let worker = config.supervisor().map(Supervisor::start);
         Ok(Self {
@@ -201,8 +198,17 @@ impl Runner {
         let mut status = source.status(now);
         let verdict = self.pipeline.verdict(id);
         status.verdict = verdict.map(|verdict| verdict.as_str().to_owned());
-        if verdict == Some(Verdict::Falseticker) && status.reason.is_none() {
-            status.reason = Some("a majority of the servers contradicts it".to_owned());
+        if status.reason.is_none() {
+            status.reason = match verdict {
+                Some(Verdict::Falseticker) => {
+                    let served = self.pipeline.line_offset().zip(status.offset_ns);
+                    let apart = served.map(|(line, offset)| Span::from_nanos(offset.saturating_sub(line.as_nanos())));
+                    let apart = apart.map_or_else(String::new, |apart| format!(", by {:+.6} s", apart.as_secs_f64()));
+                    Some(format!("a majority of the servers contradicts it{apart}"))
+                }
+                Some(Verdict::Undecided) => Some(self.pipeline.why_nothing().to_string()),
+                _ => None,
+            };
         }
         status
     }
@@ -293,6 +299,7 @@ impl Runner {
 
     fn publish(&mut self) -> Result<(), Error> {
         let pipeline = &self.pipeline;
+        self.publisher.explain_nothing(pipeline.why_nothing());
         let record = self.publisher.publish(|at| pipeline.target(at)).map_err(page_error)?;
         self.published = Instant::now();
         if let Some(record) = record.filter(|record| record.tier != self.tier) {

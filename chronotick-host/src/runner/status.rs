@@ -109,8 +109,18 @@ pub struct SourceStatus {
     pub refused: u64,
     /// Requests without an answer in time.
     pub lost: u64,
-    /// Packets that answered no open request.
+    /// Packets that answered no open request: late, or forged by somebody who could not see it.
     pub unsolicited: u64,
+    /// Packets that repeated an answer already taken.
+    pub replayed: u64,
+    /// Datagrams that were no NTP packet.
+    pub malformed: u64,
+    /// Packets that were not authentic.
+    pub unauthenticated: u64,
+    /// How answers are authenticated: "nts"; `null` where they are not.
+    pub authentication: Option<String>,
+    /// Measurements in interleaved mode.
+    pub interleaved: u64,
     /// Measurements that used the kernel's arrival time.
     pub kernel_timestamps: u64,
 }
