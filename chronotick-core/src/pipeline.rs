@@ -367,7 +367,7 @@ impl<
     pub fn expert(&self, index: usize, at: Timestamp<Local>) -> Option<Offset> {
         let track = self.track.as_ref()?;
         let h = at.since(track.bank.at()).as_secs_f64();
-        let prediction = predict::<_, _, _, _, E>(&track.bank, &self.active, index, h);
+        let prediction = predict::<F, T, R, Y, E>(&track.bank, &self.active, index, h);
         let ahead = Span::from_secs_f64(track.line.x + track.line.r * h + prediction.displacement);
         prediction.displacement.is_finite().then(|| track.bank.reference().saturating_add(ahead))
     }
@@ -615,7 +615,7 @@ fn predict_all<const F: usize, const T: usize, const R: usize, const Y: usize, c
     active: &[Option<Active>; 2],
     h: f64,
 ) -> [Prediction; E] {
-    core::array::from_fn(|index| predict::<_, _, _, _, E>(bank, active, index, h))
+    core::array::from_fn(|index| predict::<F, T, R, Y, E>(bank, active, index, h))
 }
 
 /// What expert `index` says about `h` seconds after the last sample.

@@ -12,19 +12,19 @@ use chronotick_core::{Config, Local, Pipeline, Sample, Timestamp};
 /// Filters for as many assumptions about how fast the oscillator wanders.
 const FILTERS: usize = 3;
 /// Filters that also learn the response to temperature.
-const TEMPERATURE_FILTERS: usize = 2;
+const TEMPERATURE_FILTERS: usize = 1;
 /// Experts that let the rate return to its mean.
-const REVERSIONS: usize = 6;
+const REVERSIONS: usize = 0;
 /// Bins of the daily pattern.
-const DAY_BINS: usize = 48;
+const DAY_BINS: usize = 0;
 /// What follows from all of these.
 const EXPERTS: usize = experts(FILTERS, TEMPERATURE_FILTERS, REVERSIONS, DAY_BINS);
 /// Horizons at which the experts are judged: see [`chronotick_core::fusion::horizons`].
-const HORIZONS: usize = 7;
+const HORIZONS: usize = 4;
 /// Forecasts under test at each.
-const FROZEN: usize = 2;
+const FROZEN: usize = 1;
 /// Errors remembered for calibration at each.
-const SCORES: usize = 96;
+const SCORES: usize = 40;
 /// History kept, in cells of one step, and of 4 and of 16 steps.
 const FINE_CELLS: usize = 64;
 const COARSER_CELLS: usize = 16;

@@ -374,9 +374,17 @@ fn relative(line: Line, x: f64, slope: f64, variance: f64, h: f64) -> Prediction
     Prediction { displacement: x - line.x - line.r * h, slope: slope - line.r, variance }
 }
 
-/// The assumed random-walk powers, from 1e-24 to 1e-15 (s/s)^2/s spread over the bank; shorter time scales wander more.
+/// The assumed random-walk powers: from 1e-24 to 1e-15 (s/s)^2/s spread over the bank, in a small bank at most 2.5 decades apart,
+/// with more of the range left out below than above; shorter time scales wander more.
+///
+/// A filter whose assumption is more than a decade off either lags or follows the noise, and a few filters spread over
+/// everything are all far off most oscillators.
 fn wander_power(index: usize, filters: usize, scale: f64) -> f64 {
-    let decades = 9.0;
-    let step = if filters > 1 { decades / (filters - 1) as f64 } else { 0.0 };
-    libm::pow(10.0, -24.0 + step * index as f64) / scale
+    const DECADES: (f64, f64) = (-24.0, 9.0);
+    const WIDEST: f64 = 2.5;
+    const LEFT_OUT_BELOW: f64 = 2.0 / 3.0;
+    let steps = filters.saturating_sub(1) as f64;
+    let step = if filters > 1 { (DECADES.1 / steps).min(WIDEST) } else { 0.0 };
+    let first = DECADES.0 + LEFT_OUT_BELOW * (DECADES.1 - step * steps);
+    libm::pow(10.0, first + step * index as f64) / scale
 }
