@@ -5,6 +5,8 @@
 //! of its own variance: an exchange far noisier than the claim says nothing. `k` is never below one: the measurement's noise is
 //! itself only estimated, and a claim is not narrowed on its word.
 //!
+//! While few errors are known, `k^2` starts from that of the next shorter horizon, which has been tested more often.
+//!
 //! **Few errors.** A normal quantile is too narrow while only a few independent errors are known, and Student's is used
 //! (expanded after Cornish and Fisher 1937). **Many.** The empirical 95 % quantile of the standardised errors takes over, with
 //! the rank of split conformal prediction (Vovk 2005; Gibbs and Candes 2021 for drifting distributions).
@@ -23,6 +25,8 @@ const NORMAL: f64 = 1.96;
 pub struct Calibration<const C: usize = 96> {
     sum: f64,
     weight: f64,
+    /// The same factor, squared, at the next shorter horizon.
+    inherited: f64,
     /// Standardised errors, newest last.
     recent: heapless::Deque<f32, C>,
     until_sorted: u8,
@@ -40,7 +44,15 @@ impl<const C: usize> Default for Calibration<C> {
 impl<const C: usize> Calibration<C> {
     /// Nothing is known: the claim stands, and not firmly.
     pub const fn new() -> Self {
-        Self { sum: 0.0, weight: 0.0, recent: heapless::Deque::new(), until_sorted: 0, quantile: NORMAL, factor: 3.85 }
+        Self {
+            sum: 0.0,
+            weight: 0.0,
+            inherited: 1.0,
+            recent: heapless::Deque::new(),
+            until_sorted: 0,
+            quantile: NORMAL,
+            factor: 3.85,
+        }
     }
 
     /// What the claimed deviation is multiplied by to give the half-width of the 95 % interval.
@@ -59,7 +71,7 @@ impl<const C: usize> Calibration<C> {
         let ratio = ((error * error - noise) / claimed).min(25.0 * total / claimed);
         self.sum = self.sum * keep + weight * ratio;
         self.weight = self.weight * keep + weight;
-        let k2 = ((self.sum + CLAIM_WEIGHT) / (self.weight + CLAIM_WEIGHT)).max(1.0);
+        let k2 = self.k2();
         #[allow(clippy::cast_possible_truncation, reason = "a standardised error")]
         let standardised = (error.abs() / libm::sqrt(k2 * claimed + noise)) as f32;
         if self.recent.is_full() {
@@ -71,10 +83,25 @@ impl<const C: usize> Calibration<C> {
             self.quantile = self.empirical();
         }
         self.until_sorted -= 1;
+        self.refresh();
+    }
+
+    /// Takes over what the next shorter horizon knows, `k2` being its [`Calibration::k2`], as far as nothing is known of this one.
+    pub fn inherit(&mut self, k2: f64) {
+        self.inherited = k2;
+        self.refresh();
+    }
+
+    /// What the claimed variance is multiplied by to give that of the errors.
+    pub fn k2(&self) -> f64 {
+        ((self.sum + CLAIM_WEIGHT * self.inherited) / (self.weight + CLAIM_WEIGHT)).max(1.0)
+    }
+
+    fn refresh(&mut self) {
         let freedom = self.weight + 2.0;
         let student = NORMAL + 2.37 / freedom + 2.82 / (freedom * freedom);
         let trust = self.weight / (self.weight + EMPIRICAL);
-        self.factor = libm::sqrt(k2) * (student + trust * (self.quantile - NORMAL));
+        self.factor = libm::sqrt(self.k2()) * (student + trust * (self.quantile - NORMAL));
     }
 
     /// The 95 % quantile of the standardised errors, with the rank of conformal prediction.

@@ -65,6 +65,9 @@ const MEMORY: (f64, f64) = (14400.0, 20.0);
 const CALIBRATION_MEMORY: (f64, f64) = (86400.0, 10.0);
 /// From this horizon on the filtered estimate is the better witness of the fused forecast's error, s.
 const LATE: f64 = 1000.0;
+/// From there on a claim that has not been tested yet is widened by this against the next shorter horizon's, as a variance:
+/// rooms and days, which a random walk knows nothing of, come in here.
+const UNFORESEEN: f64 = 3.0;
 /// From this horizon on all exchanges tell alike, whatever their noise, s.
 const FAR: f64 = 4000.0;
 /// Share of the usual squared error that is added to the noise there.
@@ -190,8 +193,12 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
     pub fn score(&mut self, at: Timestamp<Local>, raw: (f64, f64), filtered: (f64, f64)) {
         let scale = self.scale;
         let mut shorter = self.prior;
+        let mut k2 = 1.0;
         for node in &mut self.nodes {
             node.score(at, raw, filtered, scale);
+            let lengthened = if node.horizon >= LATE * scale { UNFORESEEN } else { 1.0 };
+            node.calibration.inherit(lengthened * k2);
+            k2 = node.calibration.k2();
             node.weigh(&shorter, &self.handicap);
             shorter = node.log_weight;
         }
@@ -416,11 +423,7 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
                 // An expert that has been scored less than the others is taken to be mediocre where it was not.
                 let known = (self.skill[i].weight / most).min(1.0);
                 let loss = known * self.skill[i].loss + (1.0 - known) * mediocre;
-                if claim.is_finite() {
-                    (self.evidence * loss + faith * claim) / (self.evidence + faith)
-                } else {
-                    loss
-                }
+                if claim.is_finite() { (self.evidence * loss + faith * claim) / (self.evidence + faith) } else { loss }
             } else if scored {
                 f64::NAN
             } else {
