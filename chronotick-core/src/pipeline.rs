@@ -372,6 +372,11 @@ impl<
         prediction.displacement.is_finite().then(|| track.bank.reference().saturating_add(ahead))
     }
 
+    /// What kind of expert `index` is.
+    pub const fn family(&self, index: usize) -> estimator::Family {
+        estimator::Family::of(index, F, T)
+    }
+
     /// The judges of the experts: weights and skill per horizon.
     pub const fn fusion(&self) -> &Fusion<E, K, P, C> {
         &self.fusion

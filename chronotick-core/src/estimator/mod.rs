@@ -46,6 +46,69 @@ pub const fn experts(filters: usize, temperature_filters: usize, reversions: usi
     filters + temperature_filters * PER_TEMPERATURE + HOLDS + reversions + daily + 2
 }
 
+/// What kind of expert an index stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// A line of one of the filters.
+    Filter,
+    /// A line that follows the temperature.
+    Temperature,
+    /// The present offset, held.
+    Hold,
+    /// A rate that returns to its mean.
+    Reversion,
+    /// The daily pattern.
+    Daily,
+    /// The near model.
+    NearModel,
+    /// The far model.
+    FarModel,
+}
+
+impl Family {
+    /// All of them, in the order of their experts.
+    pub const ALL: [Self; 7] =
+        [Self::Filter, Self::Temperature, Self::Hold, Self::Reversion, Self::Daily, Self::NearModel, Self::FarModel];
+
+    /// The kind of expert `index` beside `filters` plain filters and `warm` temperature filters.
+    pub const fn of(index: usize, filters: usize, warm: usize) -> Self {
+        let rest = filters + warm * PER_TEMPERATURE;
+        if index < filters {
+            Self::Filter
+        } else if index < rest {
+            Self::Temperature
+        } else if index < rest + HOLDS {
+            Self::Hold
+        } else if index < rest + HOLDS + REVERSIONS.len() {
+            Self::Reversion
+        } else if index < rest + EXTRA - 2 {
+            Self::Daily
+        } else if index == rest + EXTRA - 2 {
+            Self::NearModel
+        } else {
+            Self::FarModel
+        }
+    }
+
+    /// Whether it is a model, which is scored before it is heard.
+    pub const fn is_model(self) -> bool {
+        matches!(self, Self::NearModel | Self::FarModel)
+    }
+
+    /// For people.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Filter => "filter",
+            Self::Temperature => "temperature",
+            Self::Hold => "hold",
+            Self::Reversion => "reversion",
+            Self::Daily => "daily",
+            Self::NearModel => "near model",
+            Self::FarModel => "far model",
+        }
+    }
+}
+
 /// Offset beyond the base line at a horizon, its slope there, and the variance the expert claims.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Prediction {

@@ -32,16 +32,18 @@ pub struct Schedule {
     interval: Span,
     burst_left: u8,
     losses: u32,
+    reach: u8,
 }
 
 impl Schedule {
     /// A schedule that starts with a burst.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, interval: limits.min, burst_left: limits.burst.saturating_sub(1), losses: 0 }
+        Self { limits, interval: limits.min, burst_left: limits.burst.saturating_sub(1), losses: 0, reach: 0 }
     }
 
     /// A usable answer arrived, and the hard bound reaches its target `room` from now: how long until the next request.
     pub fn after_answer(&mut self, room: Span) -> Span {
+        self.reach = self.reach << 1 | 1;
         if self.losses >= LOST_CONTACT {
             self.burst_left = self.limits.burst.saturating_sub(1);
             self.interval = self.limits.min;
@@ -57,6 +59,7 @@ impl Schedule {
 
     /// No usable answer arrived: how long until the next request.
     pub fn after_loss(&mut self) -> Span {
+        self.reach <<= 1;
         self.losses = self.losses.saturating_add(1);
         if self.burst_left > 0 {
             self.burst_left -= 1;
@@ -69,6 +72,7 @@ impl Schedule {
 
     /// The server asked for fewer requests: how long until the next one. The shortest interval doubles for good.
     pub fn after_rate_kiss(&mut self) -> Span {
+        self.reach <<= 1;
         self.limits.min = self.limits.min.max(self.interval).saturating_mul(2).min(self.limits.max);
         self.limits.burst = 1;
         self.burst_left = 0;
@@ -79,6 +83,11 @@ impl Schedule {
     /// The interval in force outside bursts.
     pub fn interval(&self) -> Span {
         self.interval
+    }
+
+    /// The reach register of RFC 5905, section 9.2: a bit per request, the newest lowest, 1 for a usable answer.
+    pub fn reach(&self) -> u8 {
+        self.reach
     }
 
     /// Requests in a row without a usable answer.
@@ -115,6 +124,10 @@ mod tests {
         assert_eq!(waits, [2, 2, 2, 64, 64, 64, 64]);
         assert_eq!(seconds(schedule.after_answer(Span::MAX)), 2);
         assert_eq!(schedule.losses(), 0);
+        assert_eq!(schedule.reach(), 0b0000_0001);
+        schedule.after_answer(Span::MAX);
+        schedule.after_loss();
+        assert_eq!(schedule.reach(), 0b0000_0110);
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! machine that is paused or restored sees nothing of the kind, but its time-stamp counter and its raw monotonic clock part.
 //! A pause that stops both alike cannot be seen from inside; it shows as a conflict with the next measurement.
 
+use std::fmt;
+
 use chronotick_core::units::{Span, Timestamp};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -26,6 +28,16 @@ pub enum Disruption {
     CounterJump(Span),
     /// The kernel no longer keeps time with this counter.
     CounterDistrusted,
+}
+
+impl fmt::Display for Disruption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Suspended(span) => write!(f, "the machine was suspended for {:.3} s", span.as_secs_f64()),
+            Self::CounterJump(span) => write!(f, "the counter jumped by {:+.6} s", span.as_secs_f64()),
+            Self::CounterDistrusted => f.write_str("the kernel no longer keeps time with the counter"),
+        }
+    }
 }
 
 /// Looks again and compares.

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! wait (descriptors, deadlines) -> sources -> pipeline <-> worker -> served clock -> page
-//!                                                   \-> status socket
+//!                                                   \-> status socket, journal
 //! ```
 //!
 //! One thread, one wait. Everything that can take long (name resolution, inference) happens elsewhere and wakes it or is
 //! looked after within milliseconds.
 
+pub mod journal;
 mod lookup;
 pub(crate) mod ntp_source;
 pub mod source;
@@ -26,6 +27,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 pub use status::Status;
 pub use wake::Stop;
 
+use self::journal::{Event, Journal};
 use self::source::Source;
 use self::status::{Forecasts, StatusSocket};
 use crate::config::Config;
@@ -76,6 +78,7 @@ pub struct Runner {
     worker: Option<Supervisor>,
     publisher: Publisher,
     status: Option<StatusSocket>,
+    journal: Journal,
     stop: Stop,
     started: Instant,
     published: Instant,
@@ -100,6 +103,15 @@ impl Runner {
         let status = StatusSocket::open(&path)
             .inspect_err(|cause| tracing::warn!(%cause, "`chronotick status` will not work: no socket beside the page"))
             .ok();
+        let journal = Journal::open(
+            &path,
+            journal::Writer {
+                pid: std::process::id(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                counter: format!("{:?}", clock.kind()),
+                started_local_ns: clock.now().as_nanos(),
+            },
+        );
         let sources = ntp_source::sources(&config, &stop);
         let pipeline = Box::new(Pipeline::new(config.pipeline(resolution(&*clock))));
         let worker = config.supervisor().map(Supervisor::start);
@@ -113,6 +125,7 @@ impl Runner {
             worker,
             publisher,
             status,
+            journal,
             stop,
             started: Instant::now(),
             published: Instant::now(),
@@ -149,7 +162,8 @@ impl Runner {
                 return Ok(());
             }
             // The page's lock goes with the old runner; readers follow the page to the new counter.
-            let Self { config, thermometer, stop, .. } = self;
+            let Self { config, thermometer, stop, publisher, status, journal, worker, .. } = self;
+            drop((publisher, status, journal, worker));
             let clock = Arc::new(SystemCounter::calibrate());
             self = Self::open(config, World { clock, thermometer }, stop)?;
         }
@@ -169,6 +183,7 @@ impl Runner {
             tier: record.map_or(Tier::Raw, |record| record.tier),
             reason: record.map_or(Reason::NeverSynchronised, |record| record.reason).to_string(),
             sources,
+            experts: status::experts(&self.pipeline),
             worker: self.worker_status(),
             forecasts: Forecasts {
                 issued: counts.forecasts_issued,
@@ -239,6 +254,7 @@ impl Runner {
         if let Some(status) = &self.status {
             status.answer(|| self.status());
         }
+        self.journal.serve();
         Ok(())
     }
 
@@ -247,7 +263,12 @@ impl Runner {
         sample.temperature = self.temperature;
         let now = self.clock.now();
         let first = self.pipeline.counts().samples_accepted == 0;
-        match self.pipeline.handle_sample(now, &sample) {
+        let predicted = self.pipeline.estimate(sample.local);
+        let outcome = self.pipeline.handle_sample(now, &sample);
+        let refused = outcome.as_ref().err().map(ToString::to_string);
+        let name = self.sources[index].name();
+        self.journal.push(Event::Exchange(journal::Exchange::new(&sample, name, predicted.as_ref(), refused)));
+        match outcome {
             Ok(()) => {
                 if first {
                     let source = self.sources[index].name();
@@ -291,6 +312,12 @@ impl Runner {
         let Some(disruption) = self.publisher.disruption() else { return Ok(()) };
         self.disruptions += 1;
         tracing::warn!(?disruption, "the counter was disturbed: starting over");
+        let (ticks, utc) = self.clock.realtime();
+        self.journal.push(Event::Disruption(journal::Disrupted {
+            local_ns: self.clock.scale().local(ticks).as_nanos(),
+            utc_ns: utc.as_nanos(),
+            what: disruption.to_string(),
+        }));
         self.pipeline.handle_discontinuity();
         self.sources.iter_mut().for_each(|source| source.restart());
         self.counter_distrusted = disruption == Disruption::CounterDistrusted;
@@ -302,9 +329,30 @@ impl Runner {
         self.publisher.explain_nothing(pipeline.why_nothing());
         let record = self.publisher.publish(|at| pipeline.target(at)).map_err(page_error)?;
         self.published = Instant::now();
-        if let Some(record) = record.filter(|record| record.tier != self.tier) {
+        let Some(record) = record else { return Ok(()) };
+        if record.tier != self.tier {
             tracing::info!(from = %self.tier, to = %record.tier, reason = %record.reason, "tier");
+            self.journal.push(Event::Tier(journal::TierChange {
+                local_ns: record.at.as_nanos(),
+                utc_ns: record.utc.as_nanos(),
+                from: self.tier,
+                to: record.tier,
+                reason: record.reason.to_string(),
+            }));
             self.tier = record.tier;
+        }
+        if self.journal.wants_point() {
+            let known = record.tier != Tier::Raw;
+            self.journal.push(Event::Served(journal::Served {
+                local_ns: record.at.as_nanos(),
+                utc_ns: record.utc.as_nanos(),
+                offset_ns: known.then(|| record.utc.offset_from(record.at).as_nanos()),
+                interval95_ns: record.interval.is_known().then(|| record.interval.half_width().as_nanos()),
+                bound_ns: record.bound.is_bounded().then(|| record.bound.half_width().as_nanos()),
+                rate_ppm: self.pipeline.rate().as_ppm(),
+                temperature_c: self.temperature.map(Temperature::value),
+                tier: record.tier,
+            }));
         }
         Ok(())
     }
@@ -370,6 +418,7 @@ impl Runner {
             .chain(status)
             .chain(sockets)
             .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+            .chain(self.journal.fds())
             .collect();
         let timeout =
             Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(1), tv_nsec: i64::from(left.subsec_nanos()) };

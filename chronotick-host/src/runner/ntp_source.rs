@@ -361,6 +361,7 @@ impl Source for NtpSource {
             offset_ns: last.map(|l| l.offset.as_nanos()),
             delay_ns: last.map(|l| l.delay.as_nanos()),
             root_distance_ns: last.map(|l| l.root_distance.as_nanos()),
+            reach: self.association.schedule().reach(),
             age_s: last.map(|l| now.since(l.local).as_secs_f64()),
             poll_s: self.association.schedule().interval().as_secs_f64(),
             requests: counts.requests,

@@ -9,7 +9,9 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use chronotick_core::Tier;
+use chronotick_core::estimator::Family;
+use chronotick_core::fusion::NODES;
+use chronotick_core::{Pipeline, Tier};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind};
@@ -23,6 +25,9 @@ pub struct Status {
     pub reason: String,
     /// The time servers, in the order of the configuration.
     pub sources: Vec<SourceStatus>,
+    /// How much each kind of expert has to say.
+    #[serde(default)]
+    pub experts: Experts,
     /// The forecast worker: `pid`, `alive`, `restarts`, `cpu_affinity`, `rss_mb`, `inference_ms_p50`, `inference_ms_p99` (also
     /// as `p99`) and more.
     pub worker: serde_json::Value,
@@ -71,6 +76,28 @@ pub struct Forecasts {
     pub muted: u64,
 }
 
+/// The weights of the experts per horizon, those of one kind together.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Experts {
+    /// The horizons, in s.
+    pub horizons_s: Vec<f64>,
+    /// The kinds of experts.
+    pub families: Vec<ExpertFamily>,
+}
+
+/// The experts of one kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExpertFamily {
+    /// What they go by.
+    pub name: String,
+    /// How many they are.
+    pub experts: usize,
+    /// Their share of the weight, by horizon; the shares of all kinds add up to 1.
+    pub weights: Vec<f64>,
+    /// Root mean squared error of the best of them on frozen forecasts, by horizon; `null` where none has been scored.
+    pub rms_error_ns: Vec<Option<f64>>,
+}
+
 /// The state of one source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SourceStatus {
@@ -97,6 +124,9 @@ pub struct SourceStatus {
     pub delay_ns: Option<i64>,
     /// The server's own error budget.
     pub root_distance_ns: Option<i64>,
+    /// The reach register of RFC 5905: the last eight requests, the newest in the lowest bit, 1 for a usable answer.
+    #[serde(default)]
+    pub reach: u8,
     /// How old that measurement is.
     pub age_s: Option<f64>,
     /// The poll interval in force.
@@ -153,6 +183,36 @@ impl Status {
     }
 }
 
+/// What the judges of `pipeline` make of its experts. An expert on probation has no weight.
+pub(super) fn experts(pipeline: &Pipeline) -> Experts {
+    let fusion = pipeline.fusion();
+    let mut families = Family::ALL.map(|family| ExpertFamily {
+        name: family.as_str().to_owned(),
+        experts: 0,
+        weights: vec![0.0; NODES],
+        rms_error_ns: vec![None; NODES],
+    });
+    for node in 0..NODES {
+        let logs = fusion.log_weights(node);
+        let mut total = 0.0;
+        for (index, &log) in logs.iter().enumerate() {
+            let kind = pipeline.family(index);
+            let family = &mut families[kind as usize];
+            family.experts += usize::from(node == 0);
+            let heard = !kind.is_model() || fusion.is_heard(node, index);
+            let weight = if heard { f64::from(log).exp() } else { 0.0 };
+            family.weights[node] += weight;
+            total += weight;
+            if let Some(error) = fusion.skill(node, index).map(|error| error * 1e9) {
+                let best = &mut family.rms_error_ns[node];
+                *best = Some(best.map_or(error, |best: f64| best.min(error)));
+            }
+        }
+        families.iter_mut().for_each(|family| family.weights[node] /= f64::max(total, f64::MIN_POSITIVE));
+    }
+    Experts { horizons_s: (0..NODES).map(|node| fusion.horizon(node)).collect(), families: families.into() }
+}
+
 /// The socket that belongs to a page.
 pub fn socket_path(page: &Path) -> PathBuf {
     page.with_file_name("status.sock")
@@ -201,5 +261,24 @@ impl Drop for StatusSocket {
     fn drop(&mut self) {
         // Gone already: as wished.
         let _ = fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shares_of_all_kinds_add_up() {
+        let experts = experts(&Pipeline::new(chronotick_core::Config::default()));
+        assert_eq!(experts.horizons_s.len(), NODES);
+        assert_eq!(experts.families.iter().map(|family| family.experts).sum::<usize>(), 36);
+        for node in 0..NODES {
+            let sum: f64 = experts.families.iter().map(|family| family.weights[node]).sum();
+            assert!((sum - 1.0).abs() < 1e-9, "{sum}");
+            // Nobody has scored a model yet, so none is heard.
+            let heard = experts.families.iter().filter(|family| family.weights[node] > 0.0);
+            assert!(heard.map(|family| family.name.as_str()).all(|name| !name.contains("model")));
+        }
     }
 }
