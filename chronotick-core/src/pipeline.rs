@@ -11,7 +11,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::estimator::{Bank, Line, Prediction, experts};
+use crate::estimator::{Bank, Family, Line, Prediction, experts};
 use crate::fallback::{self, ClockSource, Estimate, Reason, Tier};
 use crate::forecast::{Active, Asked, Forecast, ForecastError, ForecastRequest, Model};
 use crate::fusion::{Fused, Fusion};
@@ -373,8 +373,8 @@ impl<
     }
 
     /// What kind of expert `index` is.
-    pub const fn family(&self, index: usize) -> estimator::Family {
-        estimator::Family::of(index, F, T)
+    pub const fn family(&self, index: usize) -> Family {
+        Family::of(index, F, T, R, Y)
     }
 
     /// The judges of the experts: weights and skill per horizon.

@@ -55,6 +55,9 @@ pub mod demo;
 
 pub mod training;
 
+#[cfg(feature = "cli")]
+pub mod watch;
+
 #[doc(hidden)]
 pub mod doc;
 

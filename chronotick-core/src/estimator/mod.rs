@@ -70,23 +70,24 @@ impl Family {
     pub const ALL: [Self; 7] =
         [Self::Filter, Self::Temperature, Self::Hold, Self::Reversion, Self::Daily, Self::NearModel, Self::FarModel];
 
-    /// The kind of expert `index` beside `filters` plain filters and `warm` temperature filters.
-    pub const fn of(index: usize, filters: usize, warm: usize) -> Self {
-        let rest = filters + warm * PER_TEMPERATURE;
-        if index < filters {
-            Self::Filter
-        } else if index < rest {
-            Self::Temperature
-        } else if index < rest + HOLDS {
-            Self::Hold
-        } else if index < rest + HOLDS + REVERSIONS.len() {
-            Self::Reversion
-        } else if index < rest + EXTRA - 2 {
-            Self::Daily
-        } else if index == rest + EXTRA - 2 {
-            Self::NearModel
-        } else {
-            Self::FarModel
+    /// The kind of expert `index` of a [`Bank`] of these capacities.
+    pub const fn of(
+        index: usize,
+        filters: usize,
+        temperature_filters: usize,
+        reversions: usize,
+        day_bins: usize,
+    ) -> Self {
+        let all = experts(filters, temperature_filters, reversions, day_bins);
+        let holds = filters + temperature_filters * PER_TEMPERATURE;
+        match index {
+            i if i < filters => Self::Filter,
+            i if i < holds => Self::Temperature,
+            i if i < holds + HOLDS => Self::Hold,
+            i if i < holds + HOLDS + reversions => Self::Reversion,
+            i if i + 2 < all => Self::Daily,
+            i if i + 2 == all => Self::NearModel,
+            _ => Self::FarModel,
         }
     }
 

@@ -9,6 +9,7 @@ mod run;
 mod simulate;
 mod status;
 mod training_set;
+mod watch;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -44,6 +45,8 @@ enum Command {
     Now(now::Arguments),
     /// What the running daemon says about itself.
     Status(status::Arguments),
+    /// Watch the running daemon: offset, residuals, sources, experts, worker, tiers.
+    Watch(watch::Arguments),
     /// Check configuration files and say what is wrong with them.
     CheckConfig(check_config::Arguments),
     /// Show what this machine has, which configuration suits it and why.
@@ -126,6 +129,7 @@ pub(crate) fn run() -> ExitCode {
         Some(Command::Run(arguments)) => run::run(arguments),
         Some(Command::Now(arguments)) => now::run(arguments),
         Some(Command::Status(arguments)) => status::run(arguments),
+        Some(Command::Watch(arguments)) => watch::run(arguments),
         Some(Command::CheckConfig(arguments)) => check_config::run(arguments),
         Some(Command::Doctor(arguments)) => doctor::run(arguments),
         Some(Command::Replay(arguments)) => replay::run(arguments),
@@ -148,7 +152,12 @@ pub(crate) fn run() -> ExitCode {
 }
 
 fn print_help() -> Outcome {
-    line(Arguments::command().render_help().ansi())
+    Ok(Arguments::command().print_help()?)
+}
+
+/// Whether colours are wanted on a terminal: https://no-color.org
+pub(crate) fn colours() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Prints one line on standard output.

@@ -46,5 +46,5 @@ fn log_to_stderr(verbose: u8) {
     // A closed standard error must not end the daemon.
     let subscriber = subscriber.log_internal_errors(false);
     // A second subscriber in one process would be a mistake of this program; the first one goes on.
-    let _ = subscriber.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init();
+    let _ = subscriber.with_ansi(super::colours() && io::IsTerminal::is_terminal(&io::stderr())).try_init();
 }

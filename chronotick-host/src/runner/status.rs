@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chronotick_core::estimator::Family;
-use chronotick_core::fusion::NODES;
+use chronotick_core::fusion::HORIZONS;
 use chronotick_core::{Pipeline, Tier};
 use serde::{Deserialize, Serialize};
 
@@ -189,10 +189,10 @@ pub(super) fn experts(pipeline: &Pipeline) -> Experts {
     let mut families = Family::ALL.map(|family| ExpertFamily {
         name: family.as_str().to_owned(),
         experts: 0,
-        weights: vec![0.0; NODES],
-        rms_error_ns: vec![None; NODES],
+        weights: vec![0.0; HORIZONS.len()],
+        rms_error_ns: vec![None; HORIZONS.len()],
     });
-    for node in 0..NODES {
+    for node in 0..HORIZONS.len() {
         let logs = fusion.log_weights(node);
         let mut total = 0.0;
         for (index, &log) in logs.iter().enumerate() {
@@ -210,7 +210,7 @@ pub(super) fn experts(pipeline: &Pipeline) -> Experts {
         }
         families.iter_mut().for_each(|family| family.weights[node] /= f64::max(total, f64::MIN_POSITIVE));
     }
-    Experts { horizons_s: (0..NODES).map(|node| fusion.horizon(node)).collect(), families: families.into() }
+    Experts { horizons_s: (0..HORIZONS.len()).map(|node| fusion.horizon(node)).collect(), families: families.into() }
 }
 
 /// The socket that belongs to a page.
@@ -271,9 +271,9 @@ mod tests {
     #[test]
     fn the_shares_of_all_kinds_add_up() {
         let experts = experts(&Pipeline::new(chronotick_core::Config::default()));
-        assert_eq!(experts.horizons_s.len(), NODES);
+        assert_eq!(experts.horizons_s.len(), HORIZONS.len());
         assert_eq!(experts.families.iter().map(|family| family.experts).sum::<usize>(), 36);
-        for node in 0..NODES {
+        for node in 0..HORIZONS.len() {
             let sum: f64 = experts.families.iter().map(|family| family.weights[node]).sum();
             assert!((sum - 1.0).abs() < 1e-9, "{sum}");
             // Nobody has scored a model yet, so none is heard.
