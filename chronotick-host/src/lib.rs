@@ -55,8 +55,12 @@ pub mod demo;
 
 pub mod training;
 
+pub mod record;
+
 #[cfg(feature = "cli")]
 pub mod watch;
+
+pub mod words;
 
 #[doc(hidden)]
 pub mod doc;

@@ -151,6 +151,16 @@ impl<W: Write> TraceWriter<W> {
         self.out.write_all(&self.line)
     }
 
+    /// Hands everything to what is written to.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
+    /// What is written to.
+    pub fn get_ref(&self) -> &W {
+        &self.out
+    }
+
     /// Flushes and gives the writer back.
     pub fn finish(mut self) -> io::Result<W> {
         self.out.flush()?;

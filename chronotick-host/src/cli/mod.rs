@@ -4,6 +4,7 @@ mod check_config;
 mod demo;
 mod doctor;
 mod now;
+mod record;
 mod replay;
 mod run;
 mod simulate;
@@ -47,6 +48,8 @@ enum Command {
     Status(status::Arguments),
     /// Watch the running daemon: offset, residuals, sources, experts, worker, tiers.
     Watch(watch::Arguments),
+    /// Record what the running daemon measures, as traces for `replay`, `report` and `training-set`.
+    Record(record::Arguments),
     /// Check configuration files and say what is wrong with them.
     CheckConfig(check_config::Arguments),
     /// Show what this machine has, which configuration suits it and why.
@@ -130,6 +133,7 @@ pub(crate) fn run() -> ExitCode {
         Some(Command::Now(arguments)) => now::run(arguments),
         Some(Command::Status(arguments)) => status::run(arguments),
         Some(Command::Watch(arguments)) => watch::run(arguments),
+        Some(Command::Record(arguments)) => record::run(arguments),
         Some(Command::CheckConfig(arguments)) => check_config::run(arguments),
         Some(Command::Doctor(arguments)) => doctor::run(arguments),
         Some(Command::Replay(arguments)) => replay::run(arguments),

@@ -11,7 +11,6 @@
 mod plain;
 mod state;
 mod view;
-pub mod words;
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,8 +1,8 @@
 //! The watch for pipes: one line a second, and one for each exchange and change.
 
 use super::state::State;
-use super::words;
 use crate::runner::journal::Event;
+use crate::words;
 
 /// What the lines are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,10 +12,10 @@ use serde_json::Value;
 use chronotick_core::Tier;
 
 use super::state::State;
-use super::words;
 use crate::runner::Status;
 use crate::runner::journal::Event;
 use crate::runner::status::SourceStatus;
+use crate::words;
 
 /// Rows that the sources get at most.
 const MOST_SOURCES: u16 = 8;
@@ -399,6 +399,11 @@ mod tests {
             refused: 0,
             lost: 0,
             unsolicited: 0,
+            replayed: 0,
+            malformed: 0,
+            unauthenticated: 0,
+            authentication: None,
+            interleaved: 0,
             kernel_timestamps: 38,
         };
         let family = |name: &str, share: f64| ExpertFamily {

@@ -8,8 +8,8 @@ use ratatui::text::Line;
 use ratatui::widgets::{Axis, Block, Borders, Chart, Dataset, GraphType, Paragraph};
 
 use super::super::state::State;
-use super::super::words;
 use super::Look;
+use crate::words;
 
 /// The served offset less the straight line that fits it best, with both uncertainties.
 ///
