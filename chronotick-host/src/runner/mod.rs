@@ -212,7 +212,7 @@ impl Runner {
     fn source_status(&self, id: SourceId, source: &dyn Source, now: Timestamp<Local>) -> status::SourceStatus {
         let mut status = source.status(now);
         let verdict = self.pipeline.verdict(id);
-        status.verdict = verdict.map(|verdict| verdict.as_str().to_owned());
+        status.verdict = status.verdict.or(verdict.map(|verdict| verdict.as_str().to_owned()));
         if status.reason.is_none() {
             status.reason = match verdict {
                 Some(Verdict::Falseticker) => {

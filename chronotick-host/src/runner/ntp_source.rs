@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use chronotick_core::selection::Verdict;
 use chronotick_core::units::{Local, Span, Timestamp, Utc};
 use chronotick_core::{Sample, SourceId};
 
@@ -353,7 +354,9 @@ impl Source for NtpSource {
             name: self.name.clone(),
             kind: "ntp".to_owned(),
             state: state.to_owned(),
-            verdict: None,
+            // What contradicts itself needs no majority to be false.
+            verdict: (self.association.refusal() == Some(Refusal::Nonsense))
+                .then(|| Verdict::Falseticker.as_str().to_owned()),
             reason: self.trouble.clone(),
             address,
             stratum: last.map(|l| l.stratum),

@@ -11,6 +11,8 @@
 pub mod answers;
 pub mod campaign;
 pub mod laws;
+pub mod live;
+pub mod relay;
 pub mod run;
 pub mod scenario;
 pub mod supervised;
