@@ -163,11 +163,14 @@ fn a_bad_network_costs_little_accuracy_and_no_bound() {
     }
     let started = Instant::now();
     let mut readings = [Vec::new(), Vec::new()];
-    while started.elapsed() < Duration::from_secs(40) {
+    while started.elapsed() < Duration::from_secs(45) {
         for (reader, readings) in readers.iter().zip(&mut readings) {
             let reading = against_system(reader);
             assert!(reading.holds(), "outside the bound, seed {SEED}: {reading:?}");
-            readings.push(reading);
+            // Accuracy is compared once both have settled; the bound has to hold always.
+            if started.elapsed() > Duration::from_secs(20) {
+                readings.push(reading);
+            }
         }
         sleep(Duration::from_millis(100));
     }
@@ -188,9 +191,9 @@ fn a_bad_network_costs_little_accuracy_and_no_bound() {
         counted("replayed"),
         counted("malformed"),
     );
-    // The relay's asymmetry alone is an error of half a millisecond; both have it. What two processes, a relay and other tests do
-    // to each other on two CPUs is some tenths of a millisecond.
-    assert!(bad < 2 * good.max(300_000), "{bad} ns with faults, {good} ns without, seed {SEED}");
+    // The relay's asymmetry alone is an error of half a millisecond that no client can see; either may have less of it by the luck
+    // of the jitter, so it is the floor.
+    assert!(bad < 2 * good.max(500_000), "{bad} ns with faults, {good} ns without, seed {SEED}");
     assert!(counted("lost") > 0 && counted("unsolicited") > 0 && counted("replayed") > 0, "{status:#}");
     let silent = &daemons[0].status().expect("a status")["sources"][0];
     assert_eq!((silent["unsolicited"].as_u64(), silent["replayed"].as_u64()), (Some(0), Some(0)), "{silent:#}");
@@ -349,7 +352,8 @@ fn another_implementation_is_understood() {
         return skipped("port 123 of loopback is taken, or not for this user");
     }
     let folder = Folder::new("ntpsec");
-    let lines = "disable ntp\ninterface ignore wildcard\ninterface listen 127.0.0.1\ntos orphan 1 orphanwait 1\nrestrict default\n";
+    let lines = "disable ntp\ninterface ignore wildcard\ninterface listen 127.0.0.1\ntos orphan 1 orphanwait 1\nrestrict default\n\
+                 limit average 1000 burst 1000\n";
     let file = folder.file("ntp.conf", lines);
     let mut command = Command::new(program);
     command.arg("-n").arg("-c").arg(file).arg("-p").arg(folder.path().join("ntpd.pid"));

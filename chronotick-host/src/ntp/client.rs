@@ -20,7 +20,7 @@ use super::quickest::Quickest;
 /// In interleaved mode the second request of a pair follows the first after this.
 pub const PAIR_GAP: Span = Span::from_millis(50);
 /// Pairs in a row that the server answered in basic mode after which it is taken not to offer the interleaved one.
-const BASIC_PAIRS: u8 = 4;
+const BASIC_PAIRS: u8 = 8;
 /// The part of a round trip by which the two clocks' rates can make its two measures differ.
 const RATE_MARGIN: i64 = 1_000;
 /// Answers that are remembered to tell a replay from a stray packet.

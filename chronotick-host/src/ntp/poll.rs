@@ -1,7 +1,7 @@
 //! When to ask a server next.
 //!
 //! A burst at first contact fills the filters; then the interval doubles for as long as the hard bound, which grows between
-//! exchanges, stays within the target. A silent server is asked ever more rarely, but never so rarely that its return goes
+//! exchanges, stays within the target. A lost answer is asked for again soon; a silent server is asked ever more rarely, but never so rarely that its return goes
 //! unnoticed for more than [`RETRY_CEILING`]. A server that asks for relief (kiss code RATE) gets it for good.
 
 use chronotick_core::units::Span;
@@ -65,7 +65,8 @@ impl Schedule {
             self.burst_left -= 1;
             return self.limits.burst_interval;
         }
-        let doublings = self.losses.min(16);
+        // Losses happen; only silence is asked ever more rarely.
+        let doublings = self.losses.saturating_sub(LOST_CONTACT - 1).min(16);
         let ceiling = RETRY_CEILING.max(self.limits.min).min(self.limits.max);
         self.limits.min.saturating_mul(1 << doublings).min(ceiling)
     }
@@ -121,13 +122,21 @@ mod tests {
     fn silence_is_asked_rarely_and_its_end_starts_a_burst() {
         let mut schedule = Schedule::new(LIMITS);
         let waits: Vec<_> = (0..7).map(|_| seconds(schedule.after_loss())).collect();
-        assert_eq!(waits, [2, 2, 2, 64, 64, 64, 64]);
+        assert_eq!(waits, [2, 2, 2, 32, 64, 64, 64]);
         assert_eq!(seconds(schedule.after_answer(Span::MAX)), 2);
         assert_eq!(schedule.losses(), 0);
         assert_eq!(schedule.reach(), 0b0000_0001);
         schedule.after_answer(Span::MAX);
         schedule.after_loss();
         assert_eq!(schedule.reach(), 0b0000_0110);
+    }
+
+    #[test]
+    fn single_losses_are_made_good_soon() {
+        let mut schedule = Schedule::new(Limits { burst: 1, ..LIMITS });
+        while seconds(schedule.after_answer(Span::MAX)) < 1024 {}
+        let waits: Vec<_> = (0..5).map(|_| seconds(schedule.after_loss())).collect();
+        assert_eq!(waits, [16, 16, 16, 32, 64]);
     }
 
     #[test]

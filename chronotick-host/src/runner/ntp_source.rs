@@ -28,7 +28,9 @@ const RESOLVE_AGAIN: Span = Span::from_secs(5);
 /// A pool that has no further address is asked for one again after this.
 const POOL_AGAIN: Span = Span::from_secs(64);
 /// Key exchanges that lead to nothing follow each other after [`RESOLVE_AGAIN`], doubled at most so often.
-const MOST_DOUBLINGS: u32 = 6;
+const MOST_DOUBLINGS: u32 = 4;
+/// Polls in a row to which the server replies that it cannot read them after which keys are agreed on again.
+const COMPLAINTS: u32 = 2;
 /// The kernel's arrival time is trusted to this part of its distance from now, for the two clocks may run at different rates.
 const RATE_MARGIN: i64 = 1_000;
 /// How far the paired reading of the two clocks may be apart.
@@ -67,8 +69,11 @@ struct NtpSource {
     silent: Option<SocketAddr>,
     /// Members of the pool that said to go away.
     denied: Vec<IpAddr>,
-    /// Key exchanges since the last measurement.
+    /// Key exchanges since the last measurement, and when the newest began.
     agreements: u32,
+    agreed: Option<Timestamp<Local>>,
+    /// Polls since the last measurement to which the server replied that it could not read them.
+    complaints: u32,
     /// The newest reason why no packet could be exchanged.
     trouble: Option<String>,
     kernel_arrivals: u64,
@@ -102,6 +107,8 @@ impl NtpSource {
             silent: None,
             denied: Vec::new(),
             agreements: 0,
+            agreed: None,
+            complaints: 0,
             trouble: None,
             kernel_arrivals: 0,
             paired: (Timestamp::from_nanos(0), Timestamp::from_nanos(0)),
@@ -118,7 +125,10 @@ impl NtpSource {
                     self.open(Found { addresses, session: None }, now);
                     return;
                 }
-                self.agreements = self.agreements.saturating_add(u32::from(self.server.nts));
+                if self.server.nts {
+                    self.agreements = self.agreements.saturating_add(1);
+                    self.agreed = Some(now);
+                }
                 match Lookup::start(&self.server, self.silent, &self.waker) {
                     Ok(lookup) => self.peer = Peer::Resolving(lookup),
                     Err(cause) => self.unresolved(format!("no thread to look for the server: {cause}"), now),
@@ -177,12 +187,13 @@ impl NtpSource {
         self.peer = Peer::Unresolved(due);
     }
 
-    /// The keys are of no use any more.
-    fn agree_anew(&mut self, now: Timestamp<Local>) {
-        let due = (self.agreements > 0).then(|| now.saturating_add(self.patience()));
-        self.leave(due);
+    /// When keys may be agreed on again, `now` at the earliest.
+    fn agreement_due(&self, now: Timestamp<Local>) -> Timestamp<Local> {
+        let due = self.agreed.filter(|_| self.agreements > 0).map(|agreed| agreed.saturating_add(self.patience()));
+        due.unwrap_or(now).max(now)
     }
 
+    /// How long to wait after an attempt that led to nothing.
     fn patience(&self) -> Span {
         RESOLVE_AGAIN.saturating_mul(1 << self.agreements.saturating_sub(1).min(MOST_DOUBLINGS))
     }
@@ -196,7 +207,8 @@ impl NtpSource {
             Some(session) => session.seal(&header, &Fresh { unique: rand::random(), nonce: rand::random() }),
         };
         let Some(bytes) = bytes else {
-            self.agree_anew(clock.now());
+            let due = self.agreement_due(clock.now());
+            self.leave(Some(due));
             return;
         };
         let (ticks, utc) = clock.realtime();
@@ -252,7 +264,7 @@ impl NtpSource {
                 }
             }
             if let Some(exchange) = self.association.poll_exchange() {
-                self.agreements = 0;
+                (self.agreements, self.complaints) = (0, 0);
                 return Some(exchange);
             }
         }
@@ -263,10 +275,13 @@ impl NtpSource {
         let answer = self.association.recognise(bytes)?;
         if let Peer::At { session: Some(session), .. } = &mut self.peer {
             if answer.packet().kiss() == Some(Kiss::NtsNak) && session.concerns(bytes) {
-                // The server has changed its keys and cannot read the cookie. A forger on the path who says so costs a key
-                // exchange now and then.
+                // The server has changed its keys and cannot read the cookie, or somebody on the path spoiled the request or
+                // forged the complaint. So it takes several, and until keys are due again the old ones are tried on.
+                self.complaints += 1;
                 self.association.failed(received);
-                self.agree_anew(received);
+                if self.complaints >= COMPLAINTS && self.agreement_due(received) <= received {
+                    self.leave(None);
+                }
                 return Err(Refusal::Kiss(Kiss::NtsNak));
             }
             if let Err(forgery) = session.open(bytes) {
