@@ -27,6 +27,10 @@ pub mod ntp;
 
 pub mod nts;
 
+pub mod local;
+
+pub mod feed;
+
 pub mod link;
 
 pub mod worker;

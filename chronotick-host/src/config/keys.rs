@@ -13,6 +13,7 @@ use serde::Deserialize;
 use super::servers::{self, MAX_SERVERS, Server, ServerAddress};
 use super::values::{self, DAY, SECOND, Written as _, show_span};
 use super::{Device, Forecasters};
+use crate::local::LocalAddress;
 use crate::supervisor::{Affinity, Mode};
 
 /// What a reload does with a key that was changed.
@@ -39,6 +40,7 @@ pub(super) enum Shape {
     /// IP address and port.
     Socket,
     Servers,
+    LocalSources,
     Cpus,
     /// One of these words.
     Word(&'static [&'static str]),
@@ -55,6 +57,7 @@ impl Shape {
             Self::Path => "path".to_owned(),
             Self::Socket => "address and port, such as `\"127.0.0.1:9123\"`".to_owned(),
             Self::Servers => format!("list of at most {MAX_SERVERS} servers"),
+            Self::LocalSources => "one local source or a list of them".to_owned(),
             Self::Cpus => "`\"auto\"` or a list of CPUs".to_owned(),
             Self::Word(words) => words.iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(", "),
         }
@@ -62,7 +65,7 @@ impl Shape {
 
     /// Whether the environment may give its parts separated by commas.
     pub(super) fn is_list(self) -> bool {
-        matches!(self, Self::Servers | Self::Cpus)
+        matches!(self, Self::Servers | Self::LocalSources | Self::Cpus)
     }
 }
 
@@ -153,6 +156,38 @@ table! {
         /// A server that admits more error than this is not used.
         max_root_distance: Span = Span::from_millis(1500), Live, Shape::Duration(1_000, 60 * SECOND)
             => "values::span::<1_000, { 60 * SECOND }, _>";
+    }
+}
+
+table! {
+    /// References on this machine, beside the servers or instead of them; docs/SOURCES.md has each of them.
+    Local is "local" {
+        /// `"ptp:/dev/ptp0"` (a hardware clock that counts UTC) or `"ptp-tai:/dev/ptp0"` (TAI), `"pps:/dev/pps0"`, `"kernel"` (the
+        /// system's clock with its discipline's error), `"chronyd"` (one beside this daemon) or `"auto"` (the best of the
+        /// hypervisor's clock, the kernel and chronyd).
+        sources: Vec<LocalAddress> = Vec::new(), Restart, Shape::LocalSources => "values::local_sources";
+        /// How often each is read, after the first few seconds.
+        poll: Span = Span::from_secs(4), Restart, Shape::Duration(SECOND, DAY) => "values::span::<SECOND, DAY, _>";
+        /// What a hardware clock is trusted to, where its driver does not say. The hard bound holds while it keeps to it.
+        ptp_error: Span = Span::from_millis(1), Restart, Shape::Duration(1, 10 * SECOND)
+            => "values::span::<1, { 10 * SECOND }, _>";
+        /// TAI - UTC for hardware clocks that count TAI, where the kernel has not been told.
+        tai_offset: Span = Span::from_secs(37), Restart, Shape::Duration(0, 1000 * SECOND)
+            => "values::span::<0, { 1000 * SECOND }, _>";
+        /// What a pulse per second is trusted to.
+        pps_error: Span = Span::from_micros(20), Restart, Shape::Duration(1, SECOND / 10)
+            => "values::span::<1, { SECOND / 10 }, _>";
+    }
+}
+
+table! {
+    /// Others that are given this clock.
+    Feed is "feed" {
+        /// The socket of a chronyd on this machine that has `refclock SOCK` with this path. Not set: none is fed.
+        chrony_sock: Option<PathBuf> = None, Restart, Shape::Path;
+        /// How often a sample is sent.
+        interval: Span = Span::from_secs(1), Restart, Shape::Duration(SECOND / 10, 3600 * SECOND)
+            => "values::span::<{ SECOND / 10 }, { 3600 * SECOND }, _>";
     }
 }
 

@@ -21,12 +21,13 @@ use std::time::Duration;
 use chronotick_core::units::{Rate, Span};
 use serde::Deserialize;
 
-pub use self::keys::{Metrics, Models, Ntp, Oscillator, Page, Serve, Worker};
+pub use self::keys::{Feed, Local, Metrics, Models, Ntp, Oscillator, Page, Serve, Worker};
 pub use self::layers::Loaded;
 pub use self::reference::reference;
 pub use self::servers::{MAX_SERVERS, POOL_SIZE, Server, ServerAddress};
 
 use crate::error::{Error, Kind};
+use crate::local::{self, LocalAddress};
 use crate::ntp::client::Settings;
 use crate::ntp::poll::Limits;
 use crate::supervisor::{Affinity, Mode, WorkerConfig};
@@ -37,10 +38,14 @@ use crate::supervisor::{Affinity, Mode, WorkerConfig};
 pub struct Config {
     /// Where time comes from.
     pub ntp: Ntp,
+    /// References on this machine.
+    pub local: Local,
     /// What is assumed of the local oscillator.
     pub oscillator: Oscillator,
     /// How the served clock behaves.
     pub serve: Serve,
+    /// Others that are given this clock.
+    pub feed: Feed,
     /// Where readers find the clock.
     pub page: Page,
     /// The process that runs the models.
@@ -127,8 +132,10 @@ impl Config {
         let mut reload = Reload::default();
         let mut next = self.clone();
         next.ntp.adopt(&new.ntp, &mut reload);
+        next.local.adopt(&new.local, &mut reload);
         next.oscillator.adopt(&new.oscillator, &mut reload);
         next.serve.adopt(&new.serve, &mut reload);
+        next.feed.adopt(&new.feed, &mut reload);
         next.page.adopt(&new.page, &mut reload);
         next.worker.adopt(&new.worker, &mut reload);
         next.models.adopt(&new.models, &mut reload);
@@ -151,7 +158,7 @@ impl Config {
             void_after: self.serve.void_after,
             forecast_step: self.models.step,
             forecasters: forecasters.enabled(),
-            sources: u8::try_from(self.server_count()).unwrap_or(u8::MAX),
+            sources: u8::try_from(self.voters()).unwrap_or(u8::MAX),
         }
     }
 
@@ -193,6 +200,17 @@ impl Config {
         })
     }
 
+    /// How many sources can say what time it is by themselves.
+    fn voters(&self) -> usize {
+        self.server_count() + self.local.sources.iter().filter(|source| !matches!(source, LocalAddress::Pps(_))).count()
+    }
+
+    /// The local sources' share.
+    pub(crate) fn local(&self) -> local::Settings {
+        let Local { poll, ptp_error, tai_offset, pps_error, .. } = self.local;
+        local::Settings { poll, ptp_error, tai_offset, pps_error }
+    }
+
     /// What single values cannot show.
     fn check(&self) -> Result<(), Conflict> {
         let conflict = |table, key, message: &str| Err(Conflict { table, key, message: message.to_owned() });
@@ -201,6 +219,23 @@ impl Config {
         }
         if self.ntp.timeout > self.ntp.poll_min {
             return conflict("ntp", "timeout", "must not be longer than poll_min");
+        }
+        let count = self.server_count() + self.local.sources.len();
+        if count > MAX_SERVERS {
+            let message = format!("and [ntp] servers are {count} together; at most {MAX_SERVERS} can be used");
+            return conflict("local", "sources", &message);
+        }
+        let followed = |source: &&LocalAddress| {
+            matches!(source, LocalAddress::Kernel | LocalAddress::Chronyd(_) | LocalAddress::Auto)
+        };
+        if self.feed.chrony_sock.is_some()
+            && let Some(source) = self.local.sources.iter().find(followed)
+        {
+            let message = format!(
+                "would feed a chronyd that \"{source}\" may follow in turn: a clock that follows itself drifts off; remove one \
+                 of the two"
+            );
+            return conflict("feed", "chrony_sock", &message);
         }
         if self.oscillator.max_drift_ppm > 2.0 * self.oscillator.max_rate_ppm {
             return conflict(
@@ -229,8 +264,10 @@ struct Conflict {
 fn tables() -> Vec<keys::Table> {
     vec![
         Ntp::table(),
+        Local::table(),
         Oscillator::table(),
         Serve::table(),
+        Feed::table(),
         Page::table(),
         Worker::table(),
         Models::table(),
@@ -291,6 +328,19 @@ mod tests {
                 "[ntp]\nservers = [\"a b\"]\n",
                 "c.toml:2:12: bad server `a b`: write \"host\", \"host:port\" or \"[v6]:port\"",
             ),
+            (
+                "[local]\nsources = [\"ptp:ptp0\"]\n",
+                "c.toml:2:11: bad local source `ptp:ptp0`: write \"ptp:/dev/ptp0\", \"ptp-tai:/dev/ptp0\", \"pps:/dev/pps0\", \"kernel\", \"chronyd\", \"chronyd:127.0.0.1:323\", \"chronyd:/run/chrony/chronyd.sock\" or \"auto\"",
+            ),
+            ("[local]\nsources = [\"kernel\", \"kernel\"]\n", "c.toml:2:11: local source `kernel` is listed twice"),
+            (
+                "[feed]\nchrony_sock = \"/run/s\"\n[local]\nsources = \"kernel\"\n",
+                "c.toml:2:15: chrony_sock would feed a chronyd that \"kernel\" may follow in turn: a clock that follows itself drifts off; remove one of the two",
+            ),
+            (
+                "[ntp]\nservers = [\"a\", \"b\", \"c\", \"d\", \"e\", \"f\", \"g\", \"h\"]\n[local]\nsources = [\"kernel\"]\n",
+                "c.toml:4:11: sources and [ntp] servers are 9 together; at most 8 can be used",
+            ),
             ("[ntp]\nservers = [\"a\", \"a:123\"]\n", "c.toml:2:11: server `a:123` is listed twice"),
         ];
         for (text, line) in cases {
@@ -333,7 +383,7 @@ mod tests {
             .collect();
         let all = Config::parse(&uncommented, &path).expect("good");
         assert!(all.page.path.is_some() && all.models.dir.is_some() && all.oscillator.temperature.is_some());
-        assert!(all.metrics.listen.is_some());
+        assert!(all.metrics.listen.is_some() && all.feed.chrony_sock.is_some());
         for table in super::tables().into_iter().map(|table| table.name) {
             let body = uncommented.split(&format!("[{table}]\n")).nth(1).expect(table);
             let body = body.split("\n[").next().unwrap_or(body);

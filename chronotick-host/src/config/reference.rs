@@ -119,7 +119,7 @@ mod tests {
                         ([first, last].map(text), ["1", "\"qqqq\""].map(str::to_owned))
                     }
                     Shape::Boolean => (["true", "false"].map(str::to_owned), ["1", "\"yes\""].map(str::to_owned)),
-                    Shape::Path | Shape::Socket | Shape::Servers | Shape::Cpus => continue,
+                    Shape::Path | Shape::Socket | Shape::Servers | Shape::LocalSources | Shape::Cpus => continue,
                 };
                 ranges += 1;
                 let parsed = |value: &str| {

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
 use super::{Device, Forecasters, Server};
+use crate::local::LocalAddress;
 use crate::supervisor::{Affinity, Mode};
 
 pub(super) const SECOND: i64 = 1_000_000_000;
@@ -114,6 +115,28 @@ pub(super) fn affinity<'de, D: Deserializer<'de>>(input: D) -> Result<Affinity, 
     }
 }
 
+pub(super) fn local_sources<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<LocalAddress>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a local source such as \"auto\" or a list of them")]
+    enum Written {
+        One(String),
+        List(Vec<String>),
+    }
+    let texts = match Written::deserialize(input)? {
+        Written::One(text) => vec![text],
+        Written::List(texts) => texts,
+    };
+    let mut sources = Vec::new();
+    for text in texts {
+        let source = text.parse().map_err(D::Error::custom)?;
+        if sources.contains(&source) {
+            return Err(D::Error::custom(format!("local source `{source}` is listed twice")));
+        }
+        sources.push(source);
+    }
+    Ok(sources)
+}
+
 pub(super) fn socket<'de, D: Deserializer<'de>>(input: D) -> Result<Option<SocketAddr>, D::Error> {
     let text = String::deserialize(input)?;
     let bad = || D::Error::custom(format!("bad address `{text}`: write \"127.0.0.1:9123\" or \"[::1]:9123\""));
@@ -147,6 +170,13 @@ impl Written for Option<SocketAddr> {
 impl Written for Vec<Server> {
     fn written(&self) -> Option<String> {
         Some(format!("[{}]", self.iter().map(Server::written).collect::<Vec<_>>().join(", ")))
+    }
+}
+
+impl Written for Vec<LocalAddress> {
+    fn written(&self) -> Option<String> {
+        let shown = self.iter().map(|source| format!("\"{source}\"")).collect::<Vec<_>>();
+        Some(format!("[{}]", shown.join(", ")))
     }
 }
 

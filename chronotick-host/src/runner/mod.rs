@@ -28,10 +28,13 @@ pub use status::Status;
 pub use wake::Stop;
 
 use self::journal::{Event, Journal};
-use self::source::Source;
+use self::source::{Known, Source};
 use self::status::{Forecasts, StatusSocket};
 use crate::config::Config;
 use crate::error::{Error, Kind};
+use crate::feed::ChronySock;
+use crate::local::LocalSource;
+use crate::ntp::packet::Leap;
 use crate::os::counter::{LocalClock, SystemCounter};
 use crate::os::disruption::Disruption;
 use crate::publisher::Publisher;
@@ -79,6 +82,7 @@ pub struct Runner {
     publisher: Publisher,
     status: Option<StatusSocket>,
     journal: Journal,
+    feed: Option<ChronySock>,
     stop: Stop,
     started: Instant,
     published: Instant,
@@ -112,7 +116,12 @@ impl Runner {
                 started_local_ns: clock.now().as_nanos(),
             },
         );
-        let sources = ntp_source::sources(&config, &stop);
+        let mut sources = ntp_source::sources(&config, &stop);
+        for address in &config.local.sources {
+            let id = SourceId(u8::try_from(sources.len()).unwrap_or(u8::MAX));
+            sources.push(Box::new(LocalSource::new(id, address, &config.local())));
+        }
+        let feed = config.feed.chrony_sock.as_deref().map(|path| ChronySock::new(path, config.feed.interval));
         let pipeline = Box::new(Pipeline::new(config.pipeline(resolution(&*clock))));
         let worker = config.supervisor().map(Supervisor::start);
         Ok(Self {
@@ -126,6 +135,7 @@ impl Runner {
             publisher,
             status,
             journal,
+            feed,
             stop,
             started: Instant::now(),
             published: Instant::now(),
@@ -184,6 +194,7 @@ impl Runner {
             reason: record.map_or(Reason::NeverSynchronised, |record| record.reason).to_string(),
             sources,
             experts: status::experts(&self.pipeline),
+            feed: self.feed.as_ref().map(ChronySock::status),
             worker: self.worker_status(),
             forecasts: Forecasts {
                 issued: counts.forecasts_issued,
@@ -233,6 +244,10 @@ impl Runner {
         self.look_for_disruptions()?;
         let mut news = false;
         for index in 0..self.sources.len() {
+            if self.sources[index].needs_known() {
+                let known = self.known();
+                self.sources[index].set_known(known);
+            }
             while let Some(sample) = self.sources[index].drive(&*self.clock) {
                 news |= self.handle_sample(index, sample);
             }
@@ -249,6 +264,9 @@ impl Runner {
         }
         if news || self.published.elapsed() >= RENEWAL {
             self.publish()?;
+        }
+        if let Some(feed) = &mut self.feed {
+            feed.drive(&*self.clock, self.publisher.record(), Leap::None);
         }
         self.mention_silence();
         if let Some(status) = &self.status {
@@ -291,6 +309,12 @@ impl Runner {
         let slack = self.config.serve.target_accuracy.saturating_sub(target.bound.half_width()).as_secs_f64();
         let growth = target.bound_growth.value();
         if growth > 0.0 { Span::from_secs_f64(slack.max(0.0) / growth) } else { Span::ZERO }
+    }
+
+    /// What the sources together make of the present.
+    fn known(&self) -> Option<Known> {
+        let estimate = self.pipeline.estimate(self.clock.now())?;
+        Some(Known { offset: estimate.offset, half_width: estimate.bound.half_width() })
     }
 
     /// Answers and signs of life. Returns whether a forecast came.
@@ -404,8 +428,11 @@ impl Runner {
         let mut left = RENEWAL.saturating_sub(self.published.elapsed());
         for source in &self.sources {
             if let Some(due) = source.poll_timeout(now) {
-                left = left.min(Duration::from_nanos(due.since(now).as_nanos().max(0).unsigned_abs()));
+                left = left.min(duration(due.since(now)));
             }
+        }
+        if let Some(feed) = &self.feed {
+            left = left.min(duration(feed.poll_timeout(now).since(now)));
         }
         if self.worker.is_some() {
             let busy = self.asked.is_some_and(|asked| asked.elapsed() < RENEWAL);
@@ -434,6 +461,10 @@ impl Runner {
         }
         value
     }
+}
+
+fn duration(span: Span) -> Duration {
+    Duration::from_nanos(span.as_nanos().max(0).unsigned_abs())
 }
 
 fn open_page(config: &Config, path: &Path, clock: &Arc<dyn LocalClock>) -> Result<Publisher, Error> {

@@ -14,7 +14,7 @@ use super::status::SourceStatus;
 use super::wake::Stop;
 use crate::config::{Config, Server};
 use crate::ntp::client::{Association, Exchange, Refusal, Settings};
-use crate::ntp::packet::Kiss;
+use crate::ntp::packet::{Kiss, Leap};
 use crate::nts::session::{Fresh, Session};
 use crate::os::counter::LocalClock;
 use crate::os::datagram;
@@ -344,6 +344,10 @@ impl Source for NtpSource {
 
     fn set_room(&mut self, room: Span) {
         self.association.set_room(room);
+    }
+
+    fn leap(&self) -> Option<Leap> {
+        self.association.last().map(|last| last.leap)
     }
 
     fn restart(&mut self) {

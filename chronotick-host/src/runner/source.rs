@@ -6,9 +6,10 @@
 use std::os::fd::BorrowedFd;
 
 use chronotick_core::Sample;
-use chronotick_core::units::{Local, Span, Timestamp};
+use chronotick_core::units::{Local, Offset, Span, Timestamp};
 
 use super::status::SourceStatus;
+use crate::ntp::packet::Leap;
 use crate::os::counter::LocalClock;
 
 /// Something that yields samples.
@@ -23,8 +24,27 @@ pub trait Source: Send {
     fn drive(&mut self, clock: &dyn LocalClock) -> Option<Sample>;
     /// How long from now the hard bound stays within its target.
     fn set_room(&mut self, room: Span);
+    /// Whether it cannot tell the time alone: [`Source::set_known`] is then called before each [`Source::drive`].
+    fn needs_known(&self) -> bool {
+        false
+    }
+    /// What all sources together make of the present. `None`: nothing yet.
+    fn set_known(&mut self, _known: Option<Known>) {}
+    /// Its newest leap announcement, if it knows of leap seconds.
+    fn leap(&self) -> Option<Leap> {
+        None
+    }
     /// The local counter was disturbed: start over.
     fn restart(&mut self);
     /// For people.
     fn status(&self, now: Timestamp<Local>) -> SourceStatus;
+}
+
+/// What all sources together make of the present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// UTC - local.
+    pub offset: Offset,
+    /// How far that can be off.
+    pub half_width: Span,
 }

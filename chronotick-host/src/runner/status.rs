@@ -23,11 +23,14 @@ pub struct Status {
     pub tier: Tier,
     /// Why it is no better.
     pub reason: String,
-    /// The time servers, in the order of the configuration.
+    /// The time servers in the order of the configuration, then the local references.
     pub sources: Vec<SourceStatus>,
     /// How much each kind of expert has to say.
     #[serde(default)]
     pub experts: Experts,
+    /// The chronyd that is fed, if one is.
+    #[serde(default)]
+    pub feed: Option<FeedStatus>,
     /// The forecast worker: `pid`, `alive`, `restarts`, `cpu_affinity`, `rss_mb`, `inference_ms_p50`, `inference_ms_p99` (also
     /// as `p99`) and more.
     pub worker: serde_json::Value,
@@ -98,21 +101,35 @@ pub struct ExpertFamily {
     pub rms_error_ns: Vec<Option<f64>>,
 }
 
+/// The state of the feed to a chronyd.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeedStatus {
+    /// chronyd's socket.
+    pub socket: PathBuf,
+    /// Samples sent.
+    pub sent: u64,
+    /// Samples that could not be sent.
+    pub failed: u64,
+    /// Why the newest could not.
+    pub reason: Option<String>,
+}
+
 /// The state of one source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SourceStatus {
     /// As configured.
     pub name: String,
-    /// "ntp".
+    /// "ntp", "ptp", "pps", "kernel", "chronyd" or "auto".
     pub kind: String,
-    /// "waiting", "reachable", "unreachable", "unresolved" or "stopped" (it said to go away).
+    /// "waiting", "reachable", "unreachable", "unresolved", "stopped" (it said to go away) or "unavailable" (a local
+    /// reference that cannot be read).
     pub state: String,
     /// "selected", "falseticker" or "undecided": what the majority of the sources makes of it; `null` before its first
     /// sample.
     pub verdict: Option<String>,
     /// Why it is not used, if it is not.
     pub reason: Option<String>,
-    /// Where the name led.
+    /// Where the name led, or what a hardware clock calls itself.
     pub address: Option<String>,
     /// The server's stratum.
     pub stratum: Option<u8>,
