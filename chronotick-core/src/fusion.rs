@@ -7,6 +7,10 @@
 //! little of one's own: what is good at 256 s is probably not bad at 1,024 s, and speaks sooner. The errors are measured against
 //! raw exchanges, weighted by their precision: against the estimate itself, an expert that lags with it would look good.
 //!
+//! **Strays.** An expert whose estimate of the *present* is off by `d` will be off by as much at every horizon, whatever its
+//! past forecasts were like: `d^2` against the best loss there counts against it at once. It is how a step of the rate is
+//! noticed at long horizons before they have passed.
+//!
 //! **Combination.** A weighted mean over the middle of the weighted distribution (30 to 70 %): robust against the one expert
 //! that is suddenly far out.
 //!
@@ -49,6 +53,12 @@ const NEIGHBOUR_LIMIT: f64 = 10.0;
 const CLAIM: f64 = 0.5;
 /// Claims count from this many intervals between exchanges on.
 const CLAIM_SPACINGS: f64 = 2.0;
+/// The most forecasts that a stray present counts for.
+const STRAY_TRIALS: f64 = 2.0;
+/// Where that saturates, and how far what is beyond the best loss counts once the horizon has been tested, both as a share of
+/// that loss.
+const STRAY_NEAR: f32 = 8.0;
+const STRAY_FAR: f32 = 50.0;
 /// Squared errors are capped at this multiple of the usual one.
 const CAP: f64 = 400.0;
 /// An exchange loses weight once the best expert's squared error is beyond this multiple of the usual one.
@@ -84,6 +94,8 @@ pub struct Fusion<const E: usize = 36, const K: usize = 7, const P: usize = 64, 
     prior: [f32; E],
     /// What an expert's evidence must overcome at every horizon anew, as a log weight.
     handicap: [f32; E],
+    /// Squared distance of each expert's present from the fused one, s^2.
+    stray: [f32; E],
     scale: f64,
 }
 
@@ -106,6 +118,8 @@ struct Node<const E: usize, const P: usize, const C: usize> {
     claim: [f32; E],
     /// Mean variance of the exchanges that scored, s^2.
     noise: f64,
+    /// The least loss of any expert, s^2.
+    least: f32,
     /// The part of them that this horizon's own forecasts tell, and for how many forecasts they count.
     own: [f32; E],
     evidence: f64,
@@ -161,6 +175,7 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
                 log_weight: prior,
                 claim: [f32::NAN; E],
                 noise: 0.0,
+                least: f32::INFINITY,
                 own: [0.0; E],
                 evidence: 0.0,
                 calibration: Calibration::new(),
@@ -168,6 +183,7 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
             curve: OnceCell::new(),
             prior,
             handicap,
+            stray: [0.0; E],
             scale,
         }
     }
@@ -188,6 +204,16 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
         (skill.weight > 0.0).then(|| libm::sqrt(skill.loss))
     }
 
+    /// Notes how far each expert's estimate of the present is from the `fused` one. Those without one follow the base line.
+    pub fn mark_strays(&mut self, present: &[Prediction; E], fused: &Fused) {
+        for (stray, prediction) in self.stray.iter_mut().zip(present) {
+            let line = if prediction.displacement.is_finite() { prediction.displacement } else { 0.0 };
+            #[allow(clippy::cast_possible_truncation, reason = "a share of a loss")]
+            let distance = (line - fused.displacement) as f32;
+            *stray = distance * distance;
+        }
+    }
+
     /// Scores every frozen forecast whose horizon has passed at `at`. `raw` is the measured offset and its variance *before* it
     /// entered the filters, `filtered` the estimate after, both in s relative to the bank's reference.
     pub fn score(&mut self, at: Timestamp<Local>, raw: (f64, f64), filtered: (f64, f64)) {
@@ -199,7 +225,7 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
             let lengthened = if node.horizon >= LATE * scale { UNFORESEEN } else { 1.0 };
             node.calibration.inherit(lengthened * k2);
             k2 = node.calibration.k2();
-            node.weigh(&shorter, &self.handicap);
+            node.weigh(&shorter, &self.handicap, &self.stray);
             shorter = node.log_weight;
         }
     }
@@ -431,19 +457,28 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
             };
         }
         let least = losses.iter().copied().fold(f64::INFINITY, f64::min).max(1e-30);
+        self.least = least as f32;
         let weight = -0.5 * (self.evidence + faith) as f32;
         for (own, loss) in self.own.iter_mut().zip(losses) {
             *own = if loss.is_finite() { weight * libm::logf((loss.max(1e-30) / least) as f32) } else { 0.0 };
         }
     }
 
-    /// The log weights, with what the next shorter horizon says.
-    fn weigh(&mut self, shorter: &[f32; E], handicap: &[f32; E]) {
+    /// The log weights, with what the next shorter horizon and the present say.
+    fn weigh(&mut self, shorter: &[f32; E], handicap: &[f32; E], stray: &[f32; E]) {
         let share = (NEIGHBOUR + (1.0 - NEIGHBOUR) / (1.0 + self.evidence / OWN)) as f32;
         let limit = -(NEIGHBOUR_LIMIT / (self.evidence + 0.3)) as f32;
         let mut highest = f32::NEG_INFINITY;
+        let trials = (0.5 + 0.5 * self.evidence).min(STRAY_TRIALS) as f32;
+        let tested = self.evidence.min(1.0) as f32;
         for i in 0..E {
-            self.log_weight[i] = self.own[i] + handicap[i] + (share * shorter[i]).max(limit);
+            let mut log_weight = self.own[i] + handicap[i] + (share * shorter[i]).max(limit);
+            if self.horizon > 0.0 {
+                let ratio = (stray[i] / self.least).min(1e6);
+                let far = (ratio - 1.0).clamp(0.0, STRAY_FAR);
+                log_weight -= 0.5 * trials * ratio / (1.0 + ratio / STRAY_NEAR) + tested * far;
+            }
+            self.log_weight[i] = log_weight;
             highest = highest.max(self.log_weight[i]);
         }
         for weight in &mut self.log_weight {

@@ -437,9 +437,11 @@ impl<
         let claimed = Variance::new(before.deviation * before.deviation);
         self.sources.filters[usize::from(sample.source.0)].learn(trust, innovation, claimed);
         track.bank.update(z, trust.variance.value());
-        let after = self.fusion.fuse(0, &predict_all(&track.bank, &self.active, 0.0));
+        let present = predict_all(&track.bank, &self.active, 0.0);
+        let after = self.fusion.fuse(0, &present);
         let x = track.bank.line().x + after.displacement;
         let filtered = (x, after.deviation * after.deviation);
+        self.fusion.mark_strays(&present, &after);
         self.fusion.score(sample.local, (z, trust.variance.value()), filtered);
         let contradicts = (z - x).abs() > 2.0 * sample.error_bound().as_secs_f64();
         track.astray = if contradicts { track.astray + 1 } else { 0 };
