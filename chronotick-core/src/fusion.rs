@@ -77,7 +77,7 @@ const CALIBRATION_MEMORY: (f64, f64) = (86400.0, 10.0);
 const LATE: f64 = 1000.0;
 /// From there on a claim that has not been tested yet is widened by this against the next shorter horizon's, as a variance:
 /// rooms and days, which a random walk knows nothing of, come in here.
-const UNFORESEEN: f64 = 3.0;
+const UNFORESEEN: f64 = 4.0;
 /// From this horizon on all exchanges tell alike, whatever their noise, s.
 const FAR: f64 = 4000.0;
 /// Share of the usual squared error that is added to the noise there.
