@@ -13,10 +13,14 @@
 //!
 //! **Weaknesses.** A constant asymmetry of the path is in every measurement alike and cannot be seen; the hard bound has it.
 
+use crate::rank::ranked;
+
 /// Independent errors that the claim itself counts for.
 const CLAIM_WEIGHT: f64 = 4.0;
 /// Independent errors at which the empirical quantile counts as much as Student's.
 const EMPIRICAL: f64 = 30.0;
+/// Errors from which on there is an empirical quantile.
+const FEWEST: usize = 40;
 /// The 97.5 % quantile of the standard normal distribution.
 const NORMAL: f64 = 1.96;
 
@@ -25,14 +29,10 @@ const NORMAL: f64 = 1.96;
 pub struct Calibration<const C: usize = 96> {
     sum: f64,
     weight: f64,
-    /// The same factor, squared, at the next shorter horizon.
-    inherited: f64,
-    /// Standardised errors, newest last.
+    /// Squares of standardised errors, newest last.
     recent: heapless::Deque<f32, C>,
     until_sorted: u8,
     quantile: f64,
-    /// What the claimed deviation is multiplied by to give the half-width of the 95 % interval.
-    factor: f64,
 }
 
 impl<const C: usize> Default for Calibration<C> {
@@ -44,36 +44,33 @@ impl<const C: usize> Default for Calibration<C> {
 impl<const C: usize> Calibration<C> {
     /// Nothing is known: the claim stands, and not firmly.
     pub const fn new() -> Self {
-        Self {
-            sum: 0.0,
-            weight: 0.0,
-            inherited: 1.0,
-            recent: heapless::Deque::new(),
-            until_sorted: 0,
-            quantile: NORMAL,
-            factor: 3.85,
-        }
+        Self { sum: 0.0, weight: 0.0, recent: heapless::Deque::new(), until_sorted: 0, quantile: NORMAL }
     }
 
-    /// What the claimed deviation is multiplied by to give the half-width of the 95 % interval.
-    pub const fn factor(&self) -> f64 {
-        self.factor
+    /// What the claimed deviation is multiplied by to give the half-width of the 95 % interval, with [`Calibration::k2`].
+    pub fn factor(&self, k2: f64) -> f64 {
+        let freedom = 1.0 / (self.weight + 2.0);
+        let student = NORMAL + 2.37 * freedom + 2.82 * freedom * freedom;
+        let trust = self.weight / (self.weight + EMPIRICAL);
+        libm::sqrt(k2) * (student + trust * (self.quantile - NORMAL))
     }
 
     /// Takes in the `error` (s) of a forecast that had claimed the variance `claimed`, seen through a measurement of variance
-    /// `noise` (both s^2). `keep` of the past is remembered, and `overlap` such errors are worth one independent one.
-    pub fn learn(&mut self, error: f64, claimed: f64, noise: f64, keep: f64, overlap: f64) {
+    /// `noise` (both s^2). `keep` of the past is remembered, and `overlap` such errors are worth one independent one. For
+    /// `inherited` see [`Calibration::k2`].
+    pub fn learn(&mut self, error: f64, claimed: f64, noise: f64, keep: f64, overlap: f64, inherited: f64) {
         let total = claimed + noise;
         if !(total > 0.0 && claimed > 0.0) {
             return;
         }
-        let weight = (claimed / total) * (claimed / total) / overlap;
-        let ratio = ((error * error - noise) / claimed).min(25.0 * total / claimed);
+        let (share, square) = (claimed / total, error * error);
+        let weight = share * share / overlap;
+        let ratio = (square - noise).min(25.0 * total) / claimed;
         self.sum = self.sum * keep + weight * ratio;
         self.weight = self.weight * keep + weight;
-        let k2 = self.k2();
+        let k2 = self.k2(inherited);
         #[allow(clippy::cast_possible_truncation, reason = "a standardised error")]
-        let standardised = (error.abs() / libm::sqrt(k2 * claimed + noise)) as f32;
+        let standardised = square as f32 / (k2 * claimed + noise) as f32;
         if self.recent.is_full() {
             self.recent.pop_front();
         }
@@ -83,37 +80,23 @@ impl<const C: usize> Calibration<C> {
             self.quantile = self.empirical();
         }
         self.until_sorted -= 1;
-        self.refresh();
     }
 
-    /// Takes over what the next shorter horizon knows, `k2` being its [`Calibration::k2`], as far as nothing is known of this one.
-    pub fn inherit(&mut self, k2: f64) {
-        self.inherited = k2;
-        self.refresh();
-    }
-
-    /// What the claimed variance is multiplied by to give that of the errors.
-    pub fn k2(&self) -> f64 {
-        ((self.sum + CLAIM_WEIGHT * self.inherited) / (self.weight + CLAIM_WEIGHT)).max(1.0)
-    }
-
-    fn refresh(&mut self) {
-        let freedom = self.weight + 2.0;
-        let student = NORMAL + 2.37 / freedom + 2.82 / (freedom * freedom);
-        let trust = self.weight / (self.weight + EMPIRICAL);
-        self.factor = libm::sqrt(self.k2()) * (student + trust * (self.quantile - NORMAL));
+    /// What the claimed variance is multiplied by to give that of the errors; `inherited` is the same at the next shorter
+    /// horizon, which counts as far as nothing is known of this one.
+    pub fn k2(&self, inherited: f64) -> f64 {
+        ((self.sum + CLAIM_WEIGHT * inherited) / (self.weight + CLAIM_WEIGHT)).max(1.0)
     }
 
     /// The 95 % quantile of the standardised errors, with the rank of conformal prediction.
     fn empirical(&self) -> f64 {
-        let mut sorted: heapless::Vec<f32, C> = heapless::Vec::new();
+        let mut scores: heapless::Vec<f32, C> = heapless::Vec::new();
         for &score in &self.recent {
-            let _ = sorted.push(score);
+            let _ = scores.push(score);
         }
-        sorted.sort_unstable_by(f32::total_cmp);
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rank between 0 and the length")]
-        let rank = libm::ceil(0.95 * (sorted.len() as f64 + 1.0)) as usize;
-        if sorted.len() < 40 { NORMAL } else { f64::from(sorted[rank.min(sorted.len()) - 1]) }
+        // ceil(0.95 (n + 1))
+        let rank = (19 * (scores.len() + 1)).div_ceil(20).min(scores.len());
+        if scores.len() < FEWEST { NORMAL } else { f64::from(libm::sqrtf(ranked(&mut scores, rank - 1))) }
     }
 }
 
@@ -125,27 +108,31 @@ mod tests {
     fn learnt(error: f64, claimed: f64, noise: f64, times: usize) -> Calibration<96> {
         let mut calibration = Calibration::<96>::new();
         for _ in 0..times {
-            calibration.learn(error, claimed * claimed, noise * noise, 1.0, 1.0);
+            calibration.learn(error, claimed * claimed, noise * noise, 1.0, 1.0, 1.0);
         }
         calibration
     }
 
+    fn factor(calibration: &Calibration<96>) -> f64 {
+        calibration.factor(calibration.k2(1.0))
+    }
+
     #[test]
     fn an_honest_claim_is_left_alone_and_an_optimistic_one_widened() {
-        assert!((learnt(1e-6, 1e-6, 0.0, 30).factor() - 1.96).abs() < 0.3);
-        let widened = learnt(3e-6, 1e-6, 0.0, 30).factor();
+        assert!((factor(&learnt(1e-6, 1e-6, 0.0, 30)) - 1.96).abs() < 0.3);
+        let widened = factor(&learnt(3e-6, 1e-6, 0.0, 30));
         assert!(widened > 2.5 * 1.96 && widened < 3.5 * 1.96, "{widened}");
     }
 
     #[test]
     fn a_noisy_witness_says_nothing() {
-        let before = Calibration::<96>::new().factor();
-        let after = learnt(1e-3, 1e-6, 1e-3, 30).factor();
+        let before = factor(&Calibration::new());
+        let after = factor(&learnt(1e-3, 1e-6, 1e-3, 30));
         assert!((after - before).abs() < 0.2, "{before} {after}");
     }
 
     #[test]
     fn few_errors_widen() {
-        assert!(learnt(1e-6, 1e-6, 0.0, 2).factor() > learnt(1e-6, 1e-6, 0.0, 35).factor());
+        assert!(factor(&learnt(1e-6, 1e-6, 0.0, 2)) > factor(&learnt(1e-6, 1e-6, 0.0, 35)));
     }
 }

@@ -39,7 +39,7 @@ use serde::{Deserialize, Serialize};
 use crate::fallback::{Reason, Tier};
 use crate::interval::{ErrorBound, PredictionInterval};
 use crate::served::{ClockRecord, SLEW_SCALE};
-use crate::units::{Local, Rate, Span, Timestamp, Utc};
+use crate::units::{Local, Rate, Span, Timestamp, Utc, limited};
 
 /// After this many times `void_after` a record says nothing about its error any more.
 pub const CACHED_SPANS: i64 = 24;
@@ -163,12 +163,12 @@ impl ClockPage {
     pub fn encode(record: &ClockRecord, scale: &CounterScale) -> Self {
         let anchor = scale.ticks(record.at.saturating_sub(AHEAD));
         let base = record.utc_at(scale.local(anchor));
-        let rate = record.rate.value().clamp(-0.5, 0.5);
+        let rate = limited(record.rate.value(), -0.5, 0.5);
         let rate = if rate.is_nan() { 0.0 } else { rate };
         let mult = round_i64(scale.mult as f64 * rate);
         let mult = scale.mult.saturating_add_signed(mult).clamp(1, i64::MAX.cast_unsigned());
         let slew_limit = f64::from(i32::MAX);
-        let slew = round_i64((record.slew.value() * SLEW_SCALE).clamp(-slew_limit, slew_limit));
+        let slew = round_i64(limited(record.slew.value() * SLEW_SCALE, -slew_limit, slew_limit));
         let span = if slew == 0 { Span::ZERO } else { record.slew_span.saturating_add(AHEAD) };
         let slew_span = (span.as_nanos().max(0) >> SLEW_SPAN_BITS).min(u32::MAX.into());
         // Before its start a record has further to slew.
@@ -457,8 +457,8 @@ fn degraded(meta: u64, tier: Tier) -> u64 {
 #[inline(always)]
 fn saturate(value: i128) -> i64 {
     #[expect(clippy::cast_possible_truncation, reason = "limited just before")]
-    let limited = value.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
-    limited
+    let within = value.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
+    within
 }
 
 fn fixed_mult(nanos_per_tick: f64) -> u64 {

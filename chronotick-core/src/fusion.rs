@@ -21,8 +21,10 @@
 use core::cell::OnceCell;
 
 use crate::calibration::Calibration;
+use crate::decay::forgotten;
 use crate::estimator::{Line, Prediction};
-use crate::units::{Local, Timestamp};
+use crate::rank::ranked;
+use crate::units::{Local, Span, Timestamp};
 
 /// The horizons, in s for a time scale of one.
 pub const HORIZONS: [f64; 7] = [0.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 14400.0];
@@ -46,15 +48,15 @@ const OVERLAP: f64 = 0.5;
 /// Share of the next shorter horizon's log weight that is added; all of it while there is no evidence of one's own.
 const NEIGHBOUR: f64 = 0.8;
 /// Evidence at which that share has fallen half way.
-const OWN: f64 = 8.0;
+const OWN: f32 = 8.0;
 /// The neighbour's word is limited to this, divided by one's own evidence.
-const NEIGHBOUR_LIMIT: f64 = 10.0;
+const NEIGHBOUR_LIMIT: f32 = 10.0;
 /// What an expert's own claim counts for, in independent forecasts.
 const CLAIM: f64 = 0.5;
 /// Claims count from this many intervals between exchanges on.
 const CLAIM_SPACINGS: f64 = 2.0;
 /// The most forecasts that a stray present counts for.
-const STRAY_TRIALS: f64 = 2.0;
+const STRAY_TRIALS: f32 = 2.0;
 /// Where that saturates, and how far what is beyond the best loss counts once the horizon has been tested, both as a share of
 /// that loss.
 const STRAY_NEAR: f32 = 8.0;
@@ -67,6 +69,8 @@ const SPIKE: f64 = 4.0;
 const NEGLIGIBLE: f32 = -6.0;
 /// Forecasts of a model that must have been scored at a horizon before it is heard there.
 const PROBATION: u8 = 24;
+/// One of so many slots for frozen forecasts is in use when exchanges come regularly.
+const SPARE: i64 = 4;
 /// The weighted distribution is trimmed to its middle, from this share to the rest.
 const TRIM: f32 = 0.3;
 /// Seconds over which skill forgets, and at least so many horizons.
@@ -89,7 +93,7 @@ const FAR_FLOOR: f64 = 0.1;
 pub struct Fusion<const E: usize = 36, const K: usize = 7, const P: usize = 64, const C: usize = 96> {
     nodes: [Node<E, P, C>; K],
     /// The fused extrapolation, made when it is first asked for.
-    curve: OnceCell<[Fused; K]>,
+    curve: OnceCell<[Ahead; K]>,
     /// Log weights before anything is known.
     prior: [f32; E],
     /// What an expert's evidence must overcome at every horizon anew, as a log weight.
@@ -102,6 +106,8 @@ pub struct Fusion<const E: usize = 36, const K: usize = 7, const P: usize = 64, 
 #[derive(Clone, Debug)]
 struct Node<const E: usize, const P: usize, const C: usize> {
     horizon: f64,
+    /// The same.
+    reach: Span,
     frozen: heapless::Deque<Frozen<E>, P>,
     skill: [Skill; E],
     /// What the median expert's squared error usually is, s^2.
@@ -123,6 +129,8 @@ struct Node<const E: usize, const P: usize, const C: usize> {
     /// The part of them that this horizon's own forecasts tell, and for how many forecasts they count.
     own: [f32; E],
     evidence: f64,
+    /// Whether `own` waits for what has been learned since.
+    unjudged: bool,
     calibration: Calibration<C>,
 }
 
@@ -154,6 +162,13 @@ pub struct Fused {
     pub slope: f64,
     /// Claimed standard deviation before calibration, s.
     pub deviation: f64,
+}
+
+/// The fused extrapolation at one horizon.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Ahead {
+    /// Beyond the base line, s.
+    pub displacement: f64,
     /// Half-width of the calibrated 95 % interval, s.
     pub half_width: f64,
 }
@@ -165,6 +180,7 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
         Self {
             nodes: horizons::<K>().map(|horizon| Node {
                 horizon: horizon * scale,
+                reach: Span::from_secs_f64(horizon * scale),
                 frozen: heapless::Deque::new(),
                 skill: [Skill::default(); E],
                 level: f64::INFINITY,
@@ -178,6 +194,7 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
                 least: f32::INFINITY,
                 own: [0.0; E],
                 evidence: 0.0,
+                unjudged: true,
                 calibration: Calibration::new(),
             }),
             curve: OnceCell::new(),
@@ -218,16 +235,30 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
     /// entered the filters, `filtered` the estimate after, both in s relative to the bank's reference.
     pub fn score(&mut self, at: Timestamp<Local>, raw: (f64, f64), filtered: (f64, f64)) {
         let scale = self.scale;
-        let mut shorter = self.prior;
-        let mut k2 = 1.0;
-        for node in &mut self.nodes {
-            node.score(at, raw, filtered, scale);
-            let lengthened = if node.horizon >= LATE * scale { UNFORESEEN } else { 1.0 };
-            node.calibration.inherit(lengthened * k2);
-            k2 = node.calibration.k2();
-            node.weigh(&shorter, &self.handicap, &self.stray);
-            shorter = node.log_weight;
+        let inherited = if self.nodes.iter().skip(1).any(|node| node.is_due(at)) { self.inherited() } else { [1.0; K] };
+        let mut shorter = &self.prior;
+        for (node, inherited) in self.nodes.iter_mut().zip(inherited) {
+            node.score(at, raw, filtered, scale, inherited);
+            if node.unjudged {
+                node.judge();
+                node.unjudged = false;
+            }
+            node.weigh(shorter, &self.handicap, &self.stray);
+            shorter = &node.log_weight;
         }
+    }
+
+    /// What each horizon's calibration starts from: [`Calibration::k2`] of the next shorter one.
+    fn inherited(&self) -> [f64; K] {
+        let mut k2 = 1.0;
+        core::array::from_fn(|i| {
+            let node = &self.nodes[i];
+            let inherited = if node.horizon >= LATE * self.scale { UNFORESEEN * k2 } else { k2 };
+            if i + 1 < K {
+                k2 = node.calibration.k2(inherited);
+            }
+            inherited
+        })
     }
 
     /// The fused forecast at `node` from the experts' predictions.
@@ -237,15 +268,17 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
 
     /// The fused forecasts at every horizon, `predict` being asked for those that have not been made since the last
     /// [`Fusion::forget_curve`].
-    pub fn curve(&self, predict: impl Fn(f64) -> [Prediction; E]) -> &[Fused; K] {
+    pub fn curve(&self, predict: impl Fn(f64) -> [Prediction; E]) -> &[Ahead; K] {
         self.curve.get_or_init(|| {
+            let inherited = self.inherited();
             let mut widest = 0.0f64;
-            core::array::from_fn(|node| {
-                let mut fused = self.nodes[node].fuse(&predict(self.nodes[node].horizon));
+            core::array::from_fn(|i| {
+                let node = &self.nodes[i];
+                let fused = node.fuse(&predict(node.horizon));
+                let factor = node.calibration.factor(node.calibration.k2(inherited[i]));
                 // Nobody knows the further future better than the nearer one.
-                widest = widest.max(fused.half_width);
-                fused.half_width = widest;
-                fused
+                widest = widest.max(factor * fused.deviation);
+                Ahead { displacement: fused.displacement, half_width: widest }
             })
         })
     }
@@ -311,7 +344,7 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
     fn wants(&self, at: Timestamp<Local>) -> bool {
         match self.frozen.back() {
             None => true,
-            Some(last) => at.since(last.at).as_secs_f64() >= self.horizon / (P as f64 / 4.0),
+            Some(last) => at.since(last.at).saturating_mul(P as i64) >= self.reach.saturating_mul(SPARE),
         }
     }
 
@@ -322,7 +355,7 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         self.claim = core::array::from_fn(|i| {
             if predictions[i].displacement.is_finite() { predictions[i].variance as f32 } else { f32::NAN }
         });
-        self.judge();
+        self.unjudged = true;
         let _ = self.frozen.push_back(Frozen {
             at,
             line,
@@ -334,23 +367,24 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         });
     }
 
-    fn score(&mut self, at: Timestamp<Local>, raw: (f64, f64), filtered: (f64, f64), scale: f64) {
-        let mut scored = false;
-        while let Some(frozen) = self.frozen.front() {
-            let age = at.since(frozen.at).as_secs_f64();
-            if age < self.horizon || age <= 0.0 {
-                break;
-            }
+    /// Whether a frozen forecast's horizon has passed.
+    fn is_due(&self, at: Timestamp<Local>) -> bool {
+        self.frozen.front().is_some_and(|frozen| {
+            let age = at.since(frozen.at);
+            age >= self.reach && age > Span::ZERO
+        })
+    }
+
+    fn score(&mut self, at: Timestamp<Local>, raw: (f64, f64), filtered: (f64, f64), scale: f64, inherited: f64) {
+        while self.is_due(at) {
             // The slot is taken out even when it is too old to be a fair test of this horizon.
             let Some(frozen) = self.frozen.pop_front() else { break };
+            let age = at.since(frozen.at).as_secs_f64();
             if age > 2.0 * self.horizon + 256.0 * scale {
                 continue;
             }
-            self.score_one(at, &frozen, age, raw, filtered, scale);
-            scored = true;
-        }
-        if scored {
-            self.judge();
+            self.score_one(at, &frozen, age, raw, filtered, scale, inherited);
+            self.unjudged = true;
         }
     }
 
@@ -362,6 +396,7 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         raw: (f64, f64),
         filtered: (f64, f64),
         scale: f64,
+        inherited: f64,
     ) {
         let extra = age - self.horizon;
         let (target, noise) = raw;
@@ -380,11 +415,10 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         if known.is_empty() {
             return;
         }
-        let least = f64::from(known.iter().copied().fold(f32::INFINITY, f32::min));
+        let least = f64::from(known.iter().fold(f32::INFINITY, |a, &b| if b < a { b } else { a }));
         let middle = known.len() / 2;
-        let (_, &mut median, _) = known.select_nth_unstable_by(middle, f32::total_cmp);
         // An exchange that contradicts all experts alike tells nothing about them.
-        let median = f64::from(median);
+        let median = f64::from(ranked(&mut known, middle));
         let usual = self.level.min(median);
         let typical = usual + noise;
         if self.level.is_finite() {
@@ -394,38 +428,46 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         }
         let elapsed = self.last_scored.map_or(0.0, |last| at.since(last).as_secs_f64());
         self.last_scored = Some(at);
-        let keep = libm::exp(-elapsed / (MEMORY.0 * scale).max(MEMORY.1 * self.horizon));
+        let keep = 1.0 - forgotten(elapsed, (MEMORY.0 * scale).max(MEMORY.1 * self.horizon));
         self.scored = self.scored * keep + 1.0;
         if elapsed > 0.0 {
             self.spacing += (elapsed - self.spacing) / self.scored.min(50.0);
         }
         let floor = if self.horizon >= FAR * scale { FAR_FLOOR * usual } else { 0.0 };
         // Nor does one that even the best expert is far from: a spike.
-        let doubt = (least / (SPIKE * typical)).max(1.0);
+        let plausible = SPIKE * typical;
+        let doubt = if least > plausible { least / plausible } else { 1.0 };
         // And what was frozen in doubt, by a young clock, is no measure of the experts of today.
         let doubted = f64::from(frozen.deviation) * f64::from(frozen.deviation);
         let importance = 1.0 / ((noise + floor + doubted).max(1e-18) * doubt * doubt);
-        for i in 0..E {
-            let skill = &mut self.skill[i];
-            skill.weight *= keep;
-            if square[i].is_finite() {
-                let capped = f64::from(square[i]).min(CAP * typical);
-                let total = skill.weight + importance;
-                skill.loss += (capped - skill.loss) * importance / total;
-                skill.weight = total;
-                if i == 0 {
-                    self.noise += (noise - self.noise) * importance / total;
-                }
-                skill.trials = skill.trials.saturating_add(1);
+        let cap = CAP * typical;
+        // Experts that have always been scored together have the same weight, so what follows from it is worked out once.
+        let (mut weight, mut kept, mut total, mut gain) = (f64::NAN, 0.0, 0.0, 0.0);
+        for (i, (skill, &square)) in self.skill.iter_mut().zip(&square).enumerate() {
+            if skill.weight != weight {
+                weight = skill.weight;
+                kept = weight * keep;
+                total = kept + importance;
+                gain = importance / total;
             }
+            if !square.is_finite() {
+                skill.weight = kept;
+                continue;
+            }
+            let square = f64::from(square);
+            skill.loss += (if square > cap { cap } else { square } - skill.loss) * gain;
+            skill.weight = total;
+            if i == 0 {
+                self.noise += (noise - self.noise) * gain;
+            }
+            skill.trials = skill.trials.saturating_add(1);
         }
         let error = base + f64::from(frozen.fused) + f64::from(frozen.fused_slope) * extra;
         let error = if late { error + target - filtered.0 } else { error };
         let noise = if late { filtered.1 } else { noise };
         let memory = (CALIBRATION_MEMORY.0 * scale).max(CALIBRATION_MEMORY.1 * self.horizon);
-        let overlap = 1.0 + OVERLAP * self.horizon / self.spacing.max(1e-3);
-        let deviation = f64::from(frozen.deviation);
-        self.calibration.learn(error, deviation * deviation, noise, libm::exp(-elapsed / memory), overlap);
+        let keep = 1.0 - forgotten(elapsed, memory);
+        self.calibration.learn(error, doubted, noise, keep, self.overlap(), inherited);
     }
 
     /// What this horizon's own forecasts say of the experts, and a little of what they say themselves.
@@ -434,56 +476,68 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
     /// it claims far less. So each expert's claim counts as a fraction of one forecast, which favours the tightest
     /// claim that nothing has contradicted, and is forgotten once there are forecasts to judge by.
     fn judge(&mut self) {
-        let overlap = 1.0 + OVERLAP * self.horizon / self.spacing.max(1e-3);
-        self.evidence = (self.scored / overlap).min(MAX_EVIDENCE);
-        let best = self.skill.iter().filter(|s| s.weight > 0.0).map(|s| s.loss).fold(f64::INFINITY, f64::min);
+        self.evidence = (self.scored / self.overlap()).min(MAX_EVIDENCE);
+        let (mut best, mut most, mut fewest) = (f64::INFINITY, 1e-30, f64::INFINITY);
+        for skill in self.skill.iter().filter(|skill| skill.weight > 0.0) {
+            best = if skill.loss < best { skill.loss } else { best };
+            most = if skill.weight > most { skill.weight } else { most };
+            fewest = if skill.weight < fewest { skill.weight } else { fewest };
+        }
         let scored = best.is_finite();
-        let most = self.skill.iter().map(|s| s.weight).fold(1e-30, f64::max);
-        let mediocre = if scored { self.mediocre(best.max(1e-30)) } else { 0.0 };
+        let mediocre = if fewest < most { self.mediocre(best) } else { best };
         // Between two exchanges a claim is about another span than the one that is scored.
         let faith = if self.horizon < CLAIM_SPACINGS * self.spacing { 0.0 } else { CLAIM };
+        let (told, said) = (self.evidence / (self.evidence + faith), faith / (self.evidence + faith));
         let mut losses = [f64::NAN; E];
         for i in 0..E {
-            let claim = f64::from(self.claim[i]) + self.noise;
-            losses[i] = if self.skill[i].weight > 0.0 {
+            let Skill { loss, weight, .. } = self.skill[i];
+            let claims = self.claim[i].is_finite();
+            losses[i] = if weight > 0.0 {
                 // An expert that has been scored less than the others is taken to be mediocre where it was not.
-                let known = (self.skill[i].weight / most).min(1.0);
-                let loss = known * self.skill[i].loss + (1.0 - known) * mediocre;
-                if claim.is_finite() { (self.evidence * loss + faith * claim) / (self.evidence + faith) } else { loss }
-            } else if scored {
-                f64::NAN
+                let loss = if weight < most { partly_known(loss, weight, most, mediocre) } else { loss };
+                if claims && faith > 0.0 { told * loss + said * (f64::from(self.claim[i]) + self.noise) } else { loss }
+            } else if claims && !scored {
+                f64::from(self.claim[i]) + self.noise
             } else {
-                claim
+                f64::NAN
             };
         }
-        let least = losses.iter().copied().fold(f64::INFINITY, f64::min).max(1e-30);
+        let least = losses.iter().fold(f64::INFINITY, |a, &b| if b < a { b } else { a }).max(1e-30);
         self.least = least as f32;
-        let weight = -0.5 * (self.evidence + faith) as f32;
+        let (weight, scale) = (-0.5 * (self.evidence + faith) as f32, 1.0 / least);
         for (own, loss) in self.own.iter_mut().zip(losses) {
-            *own = if loss.is_finite() { weight * libm::logf((loss.max(1e-30) / least) as f32) } else { 0.0 };
+            *own = if loss > least { weight * libm::logf((loss * scale) as f32) } else { 0.0 };
         }
     }
 
     /// The log weights, with what the next shorter horizon and the present say.
     fn weigh(&mut self, shorter: &[f32; E], handicap: &[f32; E], stray: &[f32; E]) {
-        let share = (NEIGHBOUR + (1.0 - NEIGHBOUR) / (1.0 + self.evidence / OWN)) as f32;
-        let limit = -(NEIGHBOUR_LIMIT / (self.evidence + 0.3)) as f32;
+        const SHARE: f32 = NEIGHBOUR as f32;
+        let evidence = self.evidence as f32;
+        let share = SHARE + (1.0 - SHARE) / (1.0 + evidence / OWN);
+        let limit = -NEIGHBOUR_LIMIT / (evidence + 0.3);
         let mut highest = f32::NEG_INFINITY;
-        let trials = (0.5 + 0.5 * self.evidence).min(STRAY_TRIALS) as f32;
-        let tested = self.evidence.min(1.0) as f32;
+        let trials = (0.5 + 0.5 * evidence).min(STRAY_TRIALS);
+        let tested = evidence.min(1.0);
         for i in 0..E {
-            let mut log_weight = self.own[i] + handicap[i] + (share * shorter[i]).max(limit);
+            let said = share * shorter[i];
+            let mut log_weight = self.own[i] + handicap[i] + if said > limit { said } else { limit };
             if self.horizon > 0.0 {
                 let ratio = (stray[i] / self.least).min(1e6);
                 let far = (ratio - 1.0).clamp(0.0, STRAY_FAR);
                 log_weight -= 0.5 * trials * ratio / (1.0 + ratio / STRAY_NEAR) + tested * far;
             }
             self.log_weight[i] = log_weight;
-            highest = highest.max(self.log_weight[i]);
+            highest = if log_weight > highest { log_weight } else { highest };
         }
         for weight in &mut self.log_weight {
             *weight -= highest;
         }
+    }
+
+    /// How many forecasts of this horizon are worth one independent one.
+    fn overlap(&self) -> f64 {
+        if self.horizon > 0.0 { 1.0 + OVERLAP * self.horizon / self.spacing.max(1e-3) } else { 1.0 }
     }
 
     /// The median loss of those scored.
@@ -492,43 +546,59 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         for skill in self.skill.iter().filter(|s| s.weight > 0.0) {
             let _ = losses.push(skill.loss);
         }
-        if losses.is_empty() {
-            return best;
-        }
         let middle = losses.len() / 2;
-        *losses.select_nth_unstable_by(middle, f64::total_cmp).1
+        if losses.is_empty() { best } else { ranked(&mut losses, middle) }
     }
 
     fn fuse(&self, predictions: &[Prediction; E]) -> Fused {
-        let mut order: heapless::Vec<(f64, f32, usize), E> = heapless::Vec::new();
         let speaks = |i: usize| {
             predictions[i].displacement.is_finite() && (i < self.unproven || self.skill[i].trials >= PROBATION)
         };
-        let highest = (0..E).filter(|&i| speaks(i)).map(|i| self.log_weight[i]).fold(f32::NEG_INFINITY, f32::max);
+        let mut highest = f32::NEG_INFINITY;
+        for i in (0..E).filter(|&i| speaks(i)) {
+            highest = if self.log_weight[i] > highest { self.log_weight[i] } else { highest };
+        }
+        // Those whose word counts with their weights, in the order of what they say.
+        let mut order: heapless::Vec<(f64, f32, usize), E> = heapless::Vec::new();
         let mut total = 0.0;
-        for (i, prediction) in predictions.iter().enumerate() {
+        for (i, &Prediction { displacement, .. }) in predictions.iter().enumerate() {
             let evidence = self.log_weight[i] - highest;
             if speaks(i) && evidence > NEGLIGIBLE {
                 let weight = libm::expf(evidence);
-                let _ = order.push((prediction.displacement, weight, i));
                 total += weight;
+                let at = order.partition_point(|other| other.0 <= displacement);
+                let _ = order.insert(at, (displacement, weight, i));
             }
         }
-        order.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
         let (low, high) = (TRIM * total, (1.0 - TRIM) * total);
-        let (mut passed, mut mass, mut sum, mut slope, mut variance) = (0.0, 0.0, 0.0, 0.0, 0.0);
+        let (mut passed, mut mass, mut sum, mut slope, mut variance) = (0.0_f32, 0.0, 0.0, 0.0, 0.0);
         for &(value, weight, i) in &order {
-            let inside = f64::from(((passed + weight).min(high) - passed.max(low)).max(0.0));
+            let from = if passed > low { passed } else { low };
             passed += weight;
-            mass += inside;
-            sum += inside * value;
-            slope += inside * predictions[i].slope;
-            variance += inside * predictions[i].variance;
+            let to = if passed < high { passed } else { high };
+            if to > from {
+                let inside = f64::from(to - from);
+                mass += inside;
+                sum += inside * value;
+                slope += inside * predictions[i].slope;
+                variance += inside * predictions[i].variance;
+            }
         }
-        let displacement = sum / mass;
-        let spread: f64 =
-            order.iter().map(|&(v, w, _)| f64::from(w / total) * (v - displacement) * (v - displacement)).sum();
-        let deviation = libm::sqrt(variance / mass + spread);
-        Fused { displacement, slope: slope / mass, deviation, half_width: self.calibration.factor() * deviation }
+        let scale = 1.0 / mass;
+        let displacement = sum * scale;
+        let mut spread = 0.0_f32;
+        for &(value, weight, _) in &order {
+            let away = (value - displacement) as f32;
+            spread += weight / total * away * away;
+        }
+        Fused { displacement, slope: slope * scale, deviation: libm::sqrt(variance * scale + f64::from(spread)) }
     }
+}
+
+/// A loss that is known with a weight of `weight` out of `most`. Out of line, or the compiler works it out for every expert and
+/// then throws it away.
+#[cold]
+#[inline(never)]
+fn partly_known(loss: f64, weight: f64, most: f64, otherwise: f64) -> f64 {
+    otherwise + (loss - otherwise) * (weight / most)
 }

@@ -20,6 +20,10 @@
 
 pub mod units;
 
+mod decay;
+
+mod rank;
+
 pub mod sample;
 
 pub mod sample_filter;

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::estimator::{Bank, Family, Line, Prediction, experts};
 use crate::fallback::{self, ClockSource, Estimate, Reason, Tier};
 use crate::forecast::{Active, Asked, Forecast, ForecastError, ForecastRequest, Model};
-use crate::fusion::{Fused, Fusion};
+use crate::fusion::{Ahead, Fusion};
 use crate::hard_bound::HardBound;
 use crate::interval::{ErrorBound, PredictionInterval};
 use crate::sample::{Sample, SampleError, SourceId};
@@ -157,7 +157,7 @@ impl<
             sources: Sources::expecting(usize::from(config.sources)),
             hard: HardBound::new(config.max_rate, config.max_drift, config.counter_resolution),
             track: None,
-            fusion: Fusion::new(Bank::<F, T, R, Y>::prior(scale), Bank::<F, T, R, Y>::handicap(), scale),
+            fusion: Fusion::new(Bank::<F, T, R, Y>::prior(), Bank::<F, T, R, Y>::handicap(), scale),
             window: Window::new(config.forecast_step),
             asked: [None; 2],
             asked_at: [0; 2],
@@ -492,7 +492,7 @@ impl<
     }
 
     /// The fused extrapolation at every horizon.
-    fn curve(&self, track: &Track<Bank<F, T, R, Y>>) -> &[Fused; K] {
+    fn curve(&self, track: &Track<Bank<F, T, R, Y>>) -> &[Ahead; K] {
         self.fusion.curve(|h| predict_all(&track.bank, &self.active, h))
     }
 

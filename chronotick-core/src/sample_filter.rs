@@ -14,7 +14,7 @@
 //! **Weaknesses.** A constant asymmetry of the path at minimum delay is invisible to any single source; the hard bound
 //! covers it, this variance does not.
 
-use crate::units::{Span, Variance};
+use crate::units::{Span, Variance, limited};
 
 /// Delay classes, by excess over the typical excess in octaves.
 const CLASSES: usize = 7;
@@ -106,8 +106,9 @@ impl<const D: usize> SampleFilter<D> {
             let blend = learned.weight / (learned.weight + PRIOR_WEIGHT);
             let bias = learned.mean - anchor;
             let square = (learned.square - anchor * anchor).max(0.05 * learned.square);
-            prior * libm::pow(learned.ratio.clamp(0.05, 1e6), blend)
-                + BIAS_PENALTY * (bias * bias - 0.5 * square).max(0.0)
+            #[allow(clippy::cast_possible_truncation, reason = "a factor that is itself only estimated")]
+            let factor = libm::powf(limited(learned.ratio, 0.05, 1e6) as f32, blend as f32);
+            prior * f64::from(factor) + BIAS_PENALTY * (bias * bias - 0.5 * square).max(0.0)
         } else {
             prior
         };
@@ -129,7 +130,7 @@ impl<const D: usize> SampleFilter<D> {
         let class = &mut self.classes[usize::from(trust.class)];
         let claimed = trust.prior + predicted.value();
         let limit = 3.0 * libm::sqrt(claimed * class.ratio.max(1.0));
-        let clipped = innovation.clamp(-limit, limit);
+        let clipped = limited(innovation, -limit, limit);
         let square = clipped * clipped;
         let keep = 1.0 - 1.0 / CLASS_MEMORY;
         let total = class.weight * keep + 1.0;
@@ -143,7 +144,10 @@ impl<const D: usize> SampleFilter<D> {
     /// Mean innovation of the exchanges with the least delay: what the whole estimate is off by, as far as they can tell.
     fn anchor(&self) -> f64 {
         let (mut sum, mut weight) = (0.0, 0.0);
-        for class in &self.classes {
+        for class in self.classes.iter().filter(|class| class.weight > 0.0) {
+            if weight >= ANCHOR {
+                break;
+            }
             let share = class.weight.min((ANCHOR - weight).max(0.0));
             sum += share * class.mean;
             weight += share;

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fallback::{Reason, Tier};
 use crate::interval::{ErrorBound, PredictionInterval};
-use crate::units::{Local, Offset, Rate, Span, Timestamp, Utc};
+use crate::units::{self, Local, Offset, Rate, Span, Timestamp, Utc};
 
 /// How the served clock follows the estimate. [`Config::default`]: 500 ppm, 100 ms, 128 ms, 100 us.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -148,7 +148,7 @@ impl Served {
     fn slew_for(&self, correction: Span) -> Rate {
         let max = limited(self.config.max_slew, MAX_SLEW.value()).value().abs();
         let spread = self.config.spread.as_secs_f64().max(1e-6);
-        let wanted = (correction.as_secs_f64() / spread).clamp(-max, max);
+        let wanted = units::limited(correction.as_secs_f64() / spread, -max, max);
         Rate::new(libm::trunc(wanted * SLEW_SCALE) / SLEW_SCALE)
     }
 }
@@ -166,7 +166,7 @@ fn slew_span(correction: Span, slew: Rate) -> Span {
 }
 
 fn limited(rate: Rate, max: f64) -> Rate {
-    if rate.value().is_nan() { Rate::ZERO } else { Rate::new(rate.value().clamp(-max, max)) }
+    if rate.value().is_nan() { Rate::ZERO } else { Rate::new(units::limited(rate.value(), -max, max)) }
 }
 
 /// The width that `growth` adds over `span` either way, rounded up; without limit when `growth` is nonsense.

@@ -207,10 +207,34 @@ impl Offset {
     }
 }
 
-/// `secs` in nanoseconds to the nearest; `as` saturates and maps NaN to zero, which is what the callers document.
-#[allow(clippy::cast_possible_truncation, reason = "float to integer `as` saturates, as documented")]
 fn nanos_from_secs(secs: f64) -> i64 {
-    libm::rint(secs * NANOS_PER_SEC) as i64
+    nearest(secs * NANOS_PER_SEC)
+}
+
+/// The nearest integer; `as` saturates and maps NaN to zero, which is what the callers document.
+#[allow(clippy::cast_possible_truncation, reason = "float to integer `as` saturates, as documented")]
+fn nearest(value: f64) -> i64 {
+    /// 1.5 x 2^52: beside it the grid of doubles is that of the integers, so that adding it rounds (to even, like `rint`) and
+    /// leaves the integer in the low bits. Without a unit for doubles that saves most of the work.
+    const GRID: f64 = 6_755_399_441_055_744.0;
+    const REACH: f64 = GRID / 3.0;
+    if value.abs() < REACH {
+        (value + GRID).to_bits().wrapping_sub(GRID.to_bits()).cast_signed()
+    } else {
+        libm::rint(value) as i64
+    }
+}
+
+/// `value` limited to between `low` and `high`; NaN stays. Unlike `f64::clamp` it cannot panic, and so does not bring the
+/// formatting of floating-point numbers into a small program.
+pub(crate) const fn limited(value: f64, low: f64, high: f64) -> f64 {
+    if value < low {
+        low
+    } else if value > high {
+        high
+    } else {
+        value
+    }
 }
 
 macro_rules! real_quantity {
@@ -281,7 +305,10 @@ impl Rate {
     }
     /// The span that this rate accumulates over `span`, rounded to the nearest nanosecond, saturating.
     pub fn over(self, span: Span) -> Span {
-        Span::from_secs_f64(self.0 * span.as_secs_f64())
+        if span.0 == 0 {
+            return Span::ZERO;
+        }
+        Span::from_nanos(nearest(self.0 * span.0 as f64))
     }
 }
 

@@ -28,6 +28,23 @@ pub struct Kalman {
     qk: f64,
 }
 
+/// A length of time and what follows from it, for all filters alike.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    dt: f64,
+    square: f64,
+    cube: f64,
+    white: f64,
+}
+
+impl Step {
+    /// `dt` seconds.
+    pub const fn new(dt: f64) -> Self {
+        let square = dt * dt;
+        Self { dt, square: 0.5 * square, cube: square * dt * (1.0 / 3.0), white: WHITE_FM * dt }
+    }
+}
+
 /// White frequency noise that every real oscillator has at least: 1e-11 at 1 s, squared.
 const WHITE_FM: f64 = 1e-22;
 /// Where the soft gate begins, in standard deviations of the innovation.
@@ -40,53 +57,51 @@ impl Kalman {
         Self { x, r: 0.0, k: 0.0, p: [var_x, 0.0, 0.0, var_r, 0.0, var_k], q, qk }
     }
 
-    /// Moves the state `dt` seconds on, at a mean temperature `u` above the reference.
-    pub fn predict(&mut self, dt: f64, u: f64) {
+    /// Moves the state on by `step`, at a mean temperature `u` above the reference.
+    pub fn predict(&mut self, step: &Step, u: f64) {
         let [xx, xr, xk, rr, rk, kk] = self.p;
-        let ud = u * dt;
-        self.x += self.r * dt + self.k * ud;
-        let q = self.q;
+        let (dt, q) = (step.dt, self.q);
+        self.x += self.r * dt;
         // P <- F P F' + Q with F = [1 dt ud; 0 1 0; 0 0 1].
-        let xr1 = xr + dt * rr + ud * rk;
-        let xk1 = xk + dt * rk + ud * kk;
-        self.p = [
-            xx + dt * (xr + xr1) + ud * (xk + xk1) + q * dt * dt * dt / 3.0 + WHITE_FM * dt,
-            xr1 + q * dt * dt / 2.0,
-            xk1,
-            rr + q * dt,
-            rk,
-            kk + self.qk * dt,
-        ];
+        let xr1 = xr + dt * rr;
+        self.p[0] = xx + dt * (xr + xr1) + q * step.cube + step.white;
+        self.p[1] = xr1 + q * step.square;
+        self.p[3] = rr + q * dt;
+        if !self.is_plain() {
+            let ud = u * dt;
+            self.x += self.k * ud;
+            let xk1 = xk + dt * rk + ud * kk;
+            self.p[0] += ud * (dt * rk + xk + xk1);
+            self.p[1] += ud * rk;
+            self.p[2] = xk1;
+            self.p[5] = kk + self.qk * dt;
+        }
     }
 
-    /// Takes in a measured offset `z` of variance `var_z`; returns the innovation in units of its standard deviation.
-    pub fn update(&mut self, z: f64, var_z: f64) -> f64 {
+    /// Takes in a measured offset `z` of variance `var_z`.
+    pub fn update(&mut self, z: f64, var_z: f64) {
         let innovation = z - self.x;
-        let mut s = self.p[0] + var_z;
-        let normalised2 = innovation * innovation / s;
-        if normalised2 > GATE * GATE {
-            s = innovation * innovation / (GATE * GATE);
-        }
-        let r_eff = s - self.p[0];
         let [xx, xr, xk, rr, rk, kk] = self.p;
-        let (gx, gr, gk) = (xx / s, xr / s, xk / s);
+        // An innovation beyond the gate: the variance that puts it on the gate.
+        let gated = innovation * innovation * (1.0 / (GATE * GATE));
+        let s = if gated > xx + var_z { gated } else { xx + var_z };
+        let noise = s - xx;
+        let precision = 1.0 / s;
+        let (gx, gr) = (xx * precision, xr * precision);
         self.x += gx * innovation;
         self.r += gr * innovation;
-        self.k += gk * innovation;
         // Joseph form, (I - G H) P (I - G H)' + G R G', written out for H = [1 0 0].
-        let one = 1.0 - gx;
-        self.p = [
-            one * one * xx + gx * gx * r_eff,
-            one * (xr - gr * xx) + gx * gr * r_eff,
-            one * (xk - gk * xx) + gx * gk * r_eff,
-            rr - 2.0 * gr * xr + gr * gr * s,
-            rk - gr * xk - gk * xr + gr * gk * s,
-            kk - 2.0 * gk * xk + gk * gk * s,
-        ];
-        for i in [0, 3, 5] {
-            self.p[i] = self.p[i].max(0.0);
+        let (one, gn) = (1.0 - gx, gx * noise);
+        self.p[0] = positive(one * one * xx + gx * gn);
+        self.p[1] = one * (xr - gr * xx) + gr * gn;
+        self.p[3] = positive(rr + gr * (gr * s - 2.0 * xr));
+        if !self.is_plain() {
+            let gk = xk * precision;
+            self.k += gk * innovation;
+            self.p[2] = one * (xk - gk * xx) + gk * gn;
+            self.p[4] = rk - gr * xk - gk * xr + gr * gk * s;
+            self.p[5] = positive(kk + gk * (gk * s - 2.0 * xk));
         }
-        libm::copysign(libm::sqrt(normalised2), innovation)
     }
 
     /// Variance of the offset.
@@ -107,11 +122,24 @@ impl Kalman {
     /// Variance of the offset `h` seconds on.
     pub fn var_at(&self, h: f64) -> f64 {
         let [xx, xr, _, rr, ..] = self.p;
+        if h == 0.0 {
+            return xx;
+        }
         xx + h * (2.0 * xr + h * rr) + self.q * h * h * h / 3.0 + WHITE_FM * h
+    }
+
+    /// Knows nothing of temperature, and then all that would is zero.
+    const fn is_plain(&self) -> bool {
+        self.p[5] <= 0.0 && self.qk <= 0.0
     }
 
     /// Moves the reference of the offset.
     pub fn rebase(&mut self, shift: f64) {
         self.x -= shift;
     }
+}
+
+/// A variance that rounding may have pushed below zero, or that is none.
+const fn positive(variance: f64) -> f64 {
+    if variance > 0.0 { variance } else { 0.0 }
 }

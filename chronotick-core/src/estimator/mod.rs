@@ -18,9 +18,10 @@
 
 pub mod kalman;
 
-use kalman::Kalman;
+use kalman::{Kalman, Step};
 
-use crate::units::{Local, Offset, Timestamp};
+use crate::decay::forgotten;
+use crate::units::{Local, Offset, Timestamp, limited};
 
 /// Mean-reversion experts: (averaging time, return time) in units of the time scale.
 const REVERSIONS: [(f64, f64); 6] =
@@ -168,10 +169,11 @@ struct Average {
 }
 
 impl Average {
-    /// `keep` is what remains of the past; `importance` the weight of this value.
-    fn add(&mut self, value: f64, keep: f64, importance: f64) {
-        self.sum = self.sum * keep + value * importance * (1.0 - keep);
-        self.weight = self.weight * keep + importance * (1.0 - keep);
+    /// `forgotten` is the share of the past that is; `importance` the weight of this value.
+    fn add(&mut self, value: f64, forgotten: f64, importance: f64) {
+        let (keep, new) = (1.0 - forgotten, importance * forgotten);
+        self.sum = self.sum * keep + value * new;
+        self.weight = self.weight * keep + new;
     }
     fn mean(&self) -> Option<f64> {
         (self.weight > 0.0).then(|| self.sum / self.weight)
@@ -247,17 +249,18 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, 
             });
             warmth.now = now - warmth.zero;
             for (average, tau) in warmth.averages.iter_mut().zip(TEMPERATURE_AVERAGES) {
-                average.add(warmth.now, libm::exp(-dt.max(1e-3) / (tau * self.scale)), 1.0);
+                average.add(warmth.now, forgotten(dt.max(1e-3), tau * self.scale), 1.0);
             }
         }
         let now = self.temperature.map(|w| w.now);
         let u = 0.5 * (before.or(now).unwrap_or(0.0) + now.unwrap_or(0.0));
+        let step = Step::new(dt);
         for filter in &mut self.plain {
-            filter.predict(dt, 0.0);
+            filter.predict(&step, 0.0);
         }
         if self.temperature.is_some() {
             for filter in &mut self.warm {
-                filter.predict(dt, u);
+                filter.predict(&step, u);
             }
         }
         if dt > 0.0 {
@@ -265,7 +268,7 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, 
             let rate = self.plain[self.lead].r;
             let precision = 1.0 / self.plain[self.lead].var_r().max(1e-30);
             for (average, tau) in self.averages.iter_mut().zip(AVERAGES).take(R.div_ceil(REVERSIONS_PER_AVERAGE)) {
-                average.add(rate, libm::exp(-dt / (tau * self.scale)), precision);
+                average.add(rate, forgotten(dt, tau * self.scale), precision);
             }
             self.day.add(at, rate, dt, self.scale);
         }
@@ -300,6 +303,9 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, 
 
     /// What expert `index` says about `h` seconds after the present.
     pub fn predict(&self, index: usize, h: f64) -> Prediction {
+        if h == 0.0 {
+            return self.present(index);
+        }
         let line = self.line();
         if index < F {
             let f = &self.plain[index];
@@ -321,10 +327,7 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, 
             };
             return relative(line, f.x + f.r * h + f.k * area, f.rate(then), f.var_at(h), h);
         }
-        // What follows are variations on the leading filter, the same as it at the present.
-        if h <= 0.0 {
-            return Prediction::NONE;
-        }
+        // What follows are variations on the leading filter.
         let index = index - T * PER_TEMPERATURE;
         let f = &self.plain[self.lead];
         if index < HOLDS {
@@ -352,9 +355,23 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, 
         Prediction::NONE
     }
 
+    /// The same about the present, where all experts of a filter agree: nothing has had time to differ.
+    fn present(&self, index: usize) -> Prediction {
+        let (filter, rate) = if index < F {
+            (&self.plain[index], self.plain[index].r)
+        } else if let (Some(warmth), true) = (self.temperature, index - F < T * PER_TEMPERATURE) {
+            let filter = &self.warm[(index - F) % T];
+            (filter, filter.rate(warmth.now))
+        } else {
+            return Prediction::NONE;
+        };
+        let line = self.line();
+        Prediction { displacement: filter.x - line.x, slope: rate - line.r, variance: filter.var_x() }
+    }
+
     /// The log weights of all `E` experts before any of them has been scored: real crystals wander by some 1e-17.5 (s/s)^2/s,
     /// give or take a few decades (Allan deviations of 1e-10 to 1e-8 at an hour).
-    pub fn prior<const E: usize>(scale: f64) -> [f32; E] {
+    pub fn prior<const E: usize>() -> [f32; E] {
         const PER_DECADE: f64 = 0.3;
         const USUAL: f64 = -17.5;
         #[allow(clippy::cast_possible_truncation, reason = "a log weight")]
@@ -362,7 +379,7 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, 
             if i >= F {
                 return 0.0;
             }
-            (-PER_DECADE * (libm::log10(wander_power(i, F, scale) * scale) - USUAL).abs()) as f32
+            (-PER_DECADE * (wander_decade(i, F) - USUAL).abs()) as f32
         })
     }
 
@@ -396,7 +413,7 @@ impl<const Y: usize> Day<Y> {
         }
         self.known += dt;
         let bin = self.bin_at(at, 0.0, scale);
-        self.bins[bin].add(rate, libm::exp(-dt * Y as f64 / (1.5 * DAY * scale)), 1.0);
+        self.bins[bin].add(rate, forgotten(dt * Y as f64, 1.5 * DAY * scale), 1.0);
     }
 
     fn bin_at(&self, at: Timestamp<Local>, h: f64, scale: f64) -> usize {
@@ -416,7 +433,7 @@ impl<const Y: usize> Day<Y> {
         let now = self.bins[self.bin_at(at, 0.0, scale)].mean()?;
         let width = DAY * scale / Y as f64;
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
-        let steps = (h / width).clamp(1.0, 2.0 * Y as f64) as usize;
+        let steps = limited(h / width, 1.0, 2.0 * Y as f64) as usize;
         let step = h / steps as f64;
         let (mut area, mut then) = (0.0, 0.0);
         for i in 0..steps {
@@ -444,11 +461,16 @@ fn relative(line: Line, x: f64, slope: f64, variance: f64, h: f64) -> Prediction
 /// A filter whose assumption is more than a decade off either lags or follows the noise, and a few filters spread over
 /// everything are all far off most oscillators.
 fn wander_power(index: usize, filters: usize, scale: f64) -> f64 {
+    libm::exp(core::f64::consts::LN_10 * wander_decade(index, filters)) / scale
+}
+
+/// Their decimal logarithms, before scaling.
+fn wander_decade(index: usize, filters: usize) -> f64 {
     const DECADES: (f64, f64) = (-24.0, 9.0);
     const WIDEST: f64 = 2.5;
     const LEFT_OUT_BELOW: f64 = 2.0 / 3.0;
     let steps = filters.saturating_sub(1) as f64;
     let step = if filters > 1 { (DECADES.1 / steps).min(WIDEST) } else { 0.0 };
     let first = DECADES.0 + LEFT_OUT_BELOW * (DECADES.1 - step * steps);
-    libm::pow(10.0, first + step * index as f64) / scale
+    first + step * index as f64
 }

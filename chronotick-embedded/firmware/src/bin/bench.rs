@@ -6,7 +6,7 @@
 
 use core::hint::black_box;
 
-use chronotick_core::estimator::kalman::Kalman;
+use chronotick_core::estimator::kalman::{Kalman, Step};
 use chronotick_core::served::{self, Served};
 use chronotick_core::{Local, Sample, Span, Timestamp};
 use chronotick_embedded::shared_clock::Publisher;
@@ -118,7 +118,7 @@ fn precision() {
         let line = 12e-6 * (sample.local.as_nanos() - 5_000_000_000) as f64 * 1e-9;
         let z = (sample.offset.as_nanos() - 1_750_000_000_000_000_000) as f64 * 1e-9 - line;
         let (cost, ()) = instructions(|| {
-            double.predict(black_box(dt), 0.0);
+            double.predict(&Step::new(black_box(dt)), 0.0);
             double.update(black_box(z), SIGMA * SIGMA);
         });
         double_cost.add(cost);

@@ -1,0 +1,57 @@
+//! Order statistics without sorting.
+
+/// The value that `index` others are not above, by Hoare's selection (1961); the values are left in another order. None of them
+/// may be NaN, and `index` must be below their number.
+///
+/// The standard library's selection is as good and ten times the size: a microcontroller has to carry it.
+pub(crate) fn ranked<T: PartialOrd + Copy>(values: &mut [T], index: usize) -> T {
+    let (mut low, mut high) = (0, values.len() - 1);
+    while low < high {
+        let pivot = values[index];
+        let (mut left, mut right) = (low, high);
+        while left <= right {
+            while values[left] < pivot {
+                left += 1;
+            }
+            while pivot < values[right] {
+                right -= 1;
+            }
+            if left <= right {
+                values.swap(left, right);
+                left += 1;
+                // The pivot's own place stops the search to the left, so this is the only way below `low`.
+                let Some(next) = right.checked_sub(1) else { break };
+                right = next;
+            }
+        }
+        if right < index {
+            low = left;
+        }
+        if index < left {
+            high = right;
+        }
+    }
+    values[index]
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn it_is_the_value_at_that_place_in_order(
+            values in prop::collection::vec(-9i8..9, 1..40),
+            index in any::<prop::sample::Index>(),
+        ) {
+            let index = index.index(values.len());
+            let mut sorted = values.clone();
+            sorted.sort_unstable();
+            let mut floats: std::vec::Vec<f32> = values.iter().map(|&v| f32::from(v)).collect();
+            prop_assert_eq!(ranked(&mut floats, index), f32::from(sorted[index]));
+        }
+    }
+}
