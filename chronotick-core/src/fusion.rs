@@ -153,6 +153,15 @@ struct Frozen<const E: usize> {
     deviation: f32,
 }
 
+/// What a sample says of the forecasts under test: see [`Fusion::score`].
+#[derive(Clone, Copy, Debug)]
+struct Witness {
+    at: Timestamp<Local>,
+    raw: (f64, f64),
+    filtered: (f64, f64),
+    scale: f64,
+}
+
 /// The fused forecast at one horizon.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Fused {
@@ -234,11 +243,11 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
     /// Scores every frozen forecast whose horizon has passed at `at`. `raw` is the measured offset and its variance *before* it
     /// entered the filters, `filtered` the estimate after, both in s relative to the bank's reference.
     pub fn score(&mut self, at: Timestamp<Local>, raw: (f64, f64), filtered: (f64, f64)) {
-        let scale = self.scale;
+        let witness = Witness { at, raw, filtered, scale: self.scale };
         let inherited = if self.nodes.iter().skip(1).any(|node| node.is_due(at)) { self.inherited() } else { [1.0; K] };
         let mut shorter = &self.prior;
         for (node, inherited) in self.nodes.iter_mut().zip(inherited) {
-            node.score(at, raw, filtered, scale, inherited);
+            node.score(&witness, inherited);
             if node.unjudged {
                 node.judge();
                 node.unjudged = false;
@@ -344,7 +353,7 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
     fn wants(&self, at: Timestamp<Local>) -> bool {
         match self.frozen.back() {
             None => true,
-            Some(last) => at.since(last.at).saturating_mul(P as i64) >= self.reach.saturating_mul(SPARE),
+            Some(last) => at.since(last.at).saturating_mul(const { slots(P) }) >= self.reach.saturating_mul(SPARE),
         }
     }
 
@@ -375,29 +384,22 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         })
     }
 
-    fn score(&mut self, at: Timestamp<Local>, raw: (f64, f64), filtered: (f64, f64), scale: f64, inherited: f64) {
+    fn score(&mut self, witness: &Witness, inherited: f64) {
+        let at = witness.at;
         while self.is_due(at) {
             // The slot is taken out even when it is too old to be a fair test of this horizon.
             let Some(frozen) = self.frozen.pop_front() else { break };
             let age = at.since(frozen.at).as_secs_f64();
-            if age > 2.0 * self.horizon + 256.0 * scale {
+            if age > 2.0 * self.horizon + 256.0 * witness.scale {
                 continue;
             }
-            self.score_one(at, &frozen, age, raw, filtered, scale, inherited);
+            self.score_one(&frozen, age, witness, inherited);
             self.unjudged = true;
         }
     }
 
-    fn score_one(
-        &mut self,
-        at: Timestamp<Local>,
-        frozen: &Frozen<E>,
-        age: f64,
-        raw: (f64, f64),
-        filtered: (f64, f64),
-        scale: f64,
-        inherited: f64,
-    ) {
+    fn score_one(&mut self, frozen: &Frozen<E>, age: f64, witness: &Witness, inherited: f64) {
+        let &Witness { at, raw, filtered, scale } = witness;
         let extra = age - self.horizon;
         let (target, noise) = raw;
         // Long after the freeze the filtered estimate is the better witness of how wrong the forecast was.
@@ -593,6 +595,14 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         }
         Fused { displacement, slope: slope * scale, deviation: libm::sqrt(variance * scale + f64::from(spread)) }
     }
+}
+
+/// A small number as the other type.
+const fn slots(count: usize) -> i64 {
+    assert!(count < 1 << 16, "far more forecasts than memory");
+    #[allow(clippy::cast_possible_wrap, reason = "just checked")]
+    let slots = count as i64;
+    slots
 }
 
 /// A loss that is known with a weight of `weight` out of `most`. Out of line, or the compiler works it out for every expert and
