@@ -317,6 +317,8 @@ fn interleaved_mode_is_used_where_the_server_offers_it() {
         status["sources"][0]["delay_ns"]
     );
     assert_eq!(count(&status, 0, "refused"), 0, "{status:#}");
+    // Every pair but the first, and the one that may be under way.
+    assert!(2 * count(&status, 0, "interleaved") + 4 >= count(&status, 0, "accepted"), "{status:#}");
 }
 
 /// `localhost` is a pool of two where the machine has IPv6: each association takes an address of its own.

@@ -1,6 +1,7 @@
 //! `chronotick status`
 
 use chronotick_host::runner::Status;
+use chronotick_host::runner::status::SourceStatus;
 use serde_json::Value;
 
 use super::{Outcome, PageArguments, line};
@@ -71,10 +72,25 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             shown(source.delay_ns),
             shown(source.root_distance_ns),
             source.poll_s,
-            source.reason.as_ref().map_or_else(String::new, |reason| format!("  {reason}")),
+            remarks(source),
         ))?;
     }
     Ok(())
+}
+
+/// What is worth saying of a source besides its figures: how it is authenticated, why it is not used, what it sent in vain.
+fn remarks(source: &SourceStatus) -> String {
+    let ignored = [
+        (source.unsolicited, "unsolicited"),
+        (source.replayed, "replayed"),
+        (source.malformed, "malformed"),
+        (source.unauthenticated, "not authentic"),
+    ];
+    let ignored: Vec<_> =
+        ignored.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    let ignored = (!ignored.is_empty()).then(|| format!("ignored {}", ignored.join(", ")));
+    let all = [source.authentication.clone(), source.reason.clone(), ignored];
+    all.into_iter().flatten().map(|remark| format!("  {remark}")).collect()
 }
 
 /// Nanoseconds in the unit that suits them.

@@ -292,10 +292,11 @@ impl Association {
         let mut packet = Packet::request(nonce);
         let mut follows = false;
         if self.asks_pairs() {
-            // A number in both fields announces the mode: without it the server keeps no time of departure. What the first
-            // of a pair carries means nothing, so polls cannot be linked.
+            // A number in both fields announces the mode: without it servers keep no time of departure, and chronyd none unless
+            // the origin is odd, as all its own timestamps are. What the first of a pair carries means nothing, so polls cannot
+            // be linked.
             packet.receive = echo;
-            packet.origin = NtpTimestamp::from_bits(echo.to_bits().rotate_left(32) ^ nonce.to_bits());
+            packet.origin = NtpTimestamp::from_bits((echo.to_bits().rotate_left(32) ^ nonce.to_bits()) | 1);
             if let Some(half) = &self.half {
                 packet.origin = half.packet.receive;
                 follows = true;
