@@ -330,7 +330,10 @@ impl Source for NtpSource {
                 // Another member of the pool may be willing.
                 self.denied.push(address.ip());
                 self.leave(None);
-            } else if self.association.schedule().losses() >= RESOLVE_AFTER && self.association.wants_request(now) {
+            } else if self.association.schedule().losses() >= RESOLVE_AFTER
+                && self.association.wants_request(now)
+                && self.agreement_due(now) <= now
+            {
                 self.silent = Some(address);
                 self.leave(None);
             }
