@@ -250,3 +250,148 @@ fn silence_is_raw_until_a_server_appears() {
     assert_eq!(after.status.code(), Some(0));
     assert!(json(&after)["reason"].as_str().is_some_and(|reason| reason.contains("stopped")));
 }
+
+/// What succeeded without a word on standard error.
+fn succeeded(arguments: &[&str]) -> Output {
+    let output = output(arguments);
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", text(&output.stderr));
+    assert!(output.stderr.is_empty(), "{arguments:?} in a pipe: {}", text(&output.stderr));
+    output
+}
+
+/// A daemon with a server, its page, and enough exchanges for a report.
+fn followed(folder: &Folder) -> (Running, Server, String) {
+    let port = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
+    let server = Server::start(port);
+    let page = folder.0.join("clock").display().to_string();
+    let config = format!(
+        "[ntp]\nservers = [\"127.0.0.1:{port}\"]\npoll_min = \"1 s\"\npoll_max = \"1 s\"\nburst = 16\n\
+         burst_interval = \"100 ms\"\n[page]\npath = \"{page}\"\n[worker]\nmode = \"off\"\n"
+    );
+    let daemon = daemon(&folder.file("c.toml", &config));
+    let enough = until(60, || {
+        let status = output(&["status", "--json", "--page", &page]);
+        (status.status.success() && json(&status)["samples_accepted"].as_u64() >= Some(26)).then_some(())
+    });
+    assert!(enough.is_some(), "no exchanges within a minute");
+    (daemon, server, page)
+}
+
+#[test]
+fn a_daemon_is_watched_recorded_and_reported() {
+    let folder = Folder::new("watched");
+    let (_daemon, _server, page) = followed(&folder);
+    let path = |name: &str| folder.0.join(name).display().to_string();
+
+    // A pipe gets lines by itself.
+    let lines = text(&succeeded(&["watch", "--page", &page, "--lines", "6"]).stdout);
+    assert_eq!(lines.lines().count(), 6, "{lines}");
+    assert!(lines.starts_with("# served") && lines.contains("raw -> filter"), "{lines}");
+    assert!(!lines.contains('\u{1b}'), "{lines:?}");
+    let events = text(&succeeded(&["watch", "--json", "--page", &page, "--lines", "30"]).stdout);
+    let events: Vec<Value> = events.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(events[0]["event"], "daemon");
+    let exchange = events.iter().rfind(|event| event["event"] == "exchange").expect("the last of them");
+    assert!(exchange["residual_ns"].is_i64() && exchange["interval95_ns"].is_i64(), "{exchange}");
+
+    let status = json(&succeeded(&["status", "--json", "--page", &page]));
+    assert!(status["sources"][0]["reach"].as_u64().is_some_and(|reach| reach & 1 == 1), "{status}");
+    let shares = status["experts"]["families"].as_array().expect("kinds of experts");
+    let sum: f64 = shares.iter().filter_map(|family| family["weights"][0].as_f64()).sum();
+    assert!((sum - 1.0).abs() < 1e-6, "{status}");
+
+    let recorded = json(&succeeded(&["record", "--page", &page, "--out", &path("r"), "--seconds", "2", "--json"]));
+    let trace = recorded["file"].as_str().expect("a file").to_owned();
+    assert!(recorded["exchanges"].as_u64() >= Some(24), "{recorded}");
+    let replayed = json(&succeeded(&["replay", &trace, "--forecasters", "none", "--warmup", "4", "--json"]));
+    assert_eq!(replayed["samples"], recorded["exchanges"]);
+    let set = json(&succeeded(&["training-set", &trace, "--out", &path("set"), "--json"]));
+    assert!(set["near"]["train"].is_u64(), "{set}");
+
+    let page_of_html = path("live.html");
+    let report = ["report", "--page", &page, "--forecasters", "none", "--out", &page_of_html, "--json"];
+    let report = json(&succeeded(&report));
+    assert!(report["exchanges"].as_u64() >= Some(24) && report["daemon"]["tier"].is_string(), "{report}");
+    let html = std::fs::read_to_string(&page_of_html).expect("the report");
+    assert!(html.contains("<svg") && html.contains("The daemon"), "{html}");
+}
+
+#[test]
+fn a_recording_is_judged_by_a_known_truth() {
+    let folder = Folder::new("judged");
+    let path = |name: &str| folder.0.join(name).display().to_string();
+    let (trace, truth, out) = (path("t.csv"), path("truth.csv"), path("r.html"));
+    let made =
+        succeeded(&["simulate", "--kind", "room-lan", "--hours", "8", "--out", &trace, "--truth", &truth, "--json"]);
+    assert!(json(&made)["exchanges"].as_u64() > Some(1000));
+    let figures = json(&succeeded(&[
+        "report",
+        &trace,
+        "--truth",
+        &truth,
+        "--forecasters",
+        "none",
+        "--horizons",
+        "0,64,256",
+        "--out",
+        &out,
+        "--json",
+    ]));
+    assert_eq!(figures["witness"], "truth");
+    for horizon in figures["horizons"].as_array().expect("three") {
+        assert_eq!(horizon["contradicted"], 0, "{horizon}");
+        assert!(horizon["compared"].as_u64() > Some(500), "{horizon}");
+        assert_eq!(horizon["baselines"].as_array().map(Vec::len), Some(4));
+    }
+    let refused = output(&["report", &trace, "--truth", &trace, "--out", &out]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("t.csv:"), "{}", text(&refused.stderr));
+    let short = output(&["record", "--page", &path("clock"), "--out", &path("r"), "--rotate", "often"]);
+    assert_eq!(short.status.code(), Some(2));
+    assert!(text(&short.stderr).contains("24 h"), "{}", text(&short.stderr));
+}
+
+#[test]
+fn data_comes_as_json_everywhere() {
+    let folder = Folder::new("json");
+    let good = folder.file("good.toml", "[worker]\nmode = \"off\"\n").display().to_string();
+    let bad = folder.file("bad.toml", "[worker]\nmood = \"off\"\n").display().to_string();
+    assert_eq!(json(&succeeded(&["check-config", "--json", &good]))["good"], true);
+    let refused = output(&["check-config", "--json", &bad]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(json(&refused)["error"].as_str().is_some_and(|error| error.contains("mood")));
+    let kinds = text(&succeeded(&["simulate", "--list", "--json"]).stdout);
+    assert!(kinds.lines().count() > 3);
+    for line in kinds.lines() {
+        assert!(serde_json::from_str::<Value>(line).expect("JSON")["kind"].is_string(), "{line}");
+    }
+    assert!(json(&succeeded(&["doctor", "--json"])).is_object());
+}
+
+#[test]
+fn completions_and_manual_pages_name_every_command() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = text(&succeeded(&["completions", shell]).stdout);
+        for command in ["watch", "record", "report", "replay"] {
+            assert!(script.contains(command), "{shell}: {command}");
+        }
+    }
+    let folder = Folder::new("man");
+    succeeded(&["man", "--dir", &folder.0.display().to_string()]);
+    for page in ["chronotick.1", "chronotick-watch.1", "chronotick-record.1", "chronotick-report.1", "chronotick-man.1"]
+    {
+        let written = std::fs::read_to_string(folder.0.join(page)).expect(page);
+        assert!(written.contains(".TH"), "{page}");
+    }
+    assert!(!folder.0.join("chronotick-worker.1").exists(), "the worker is started by the daemon alone");
+    assert!(text(&succeeded(&["man"]).stdout).contains("chronotick"));
+}
+
+#[test]
+fn nothing_is_coloured_in_a_pipe() {
+    for arguments in [&[][..], &["--help"], &["help", "watch"], &["watch", "--wrong"]] {
+        let output = output(arguments);
+        let all = text(&output.stdout) + &text(&output.stderr);
+        assert!(!all.is_empty() && !all.contains('\u{1b}'), "{arguments:?}: {all:?}");
+    }
+}

@@ -62,6 +62,9 @@ pub mod training;
 pub mod record;
 
 #[cfg(feature = "cli")]
+pub mod report;
+
+#[cfg(feature = "cli")]
 pub mod watch;
 
 pub mod words;

@@ -107,6 +107,36 @@ impl Trace {
     }
 }
 
+/// Reads the file with the truth that goes with a simulated trace: instants and true offsets, in ns, ascending.
+pub fn read_truth(path: &Path) -> Result<Vec<(i64, i64)>, TraceError> {
+    let file = path.display().to_string();
+    let bytes = fs::read(path).map_err(|e| TraceError::Unreadable { file: file.clone(), kind: e.kind() })?;
+    let mut lines = Lines { rest: &bytes, number: 0 };
+    let refuse = |line, column, problem| TraceError::Malformed { file: file.clone(), line, column, problem };
+    loop {
+        match lines.next() {
+            Some(line) if line.starts_with(b"#") => {}
+            Some(line) if line == TRUTH_HEADER.as_bytes() => break,
+            _ => return Err(refuse(lines.number.max(1), 1, Problem::TruthHeader)),
+        }
+    }
+    let mut truth: Vec<(i64, i64)> = Vec::new();
+    while let Some(line) = lines.next() {
+        let Some(comma) = line.iter().position(|&b| b == b',') else {
+            return Err(refuse(lines.number, line.len() + 1, Problem::NotAnInteger("truth_offset_ns")));
+        };
+        let at =
+            parse_integer(&line[..comma]).ok_or_else(|| refuse(lines.number, 1, Problem::NotAnInteger("local_ns")))?;
+        let offset = parse_integer(&line[comma + 1..])
+            .ok_or_else(|| refuse(lines.number, comma + 2, Problem::NotAnInteger("truth_offset_ns")))?;
+        if truth.last().is_some_and(|last| last.0 >= at) {
+            return Err(refuse(lines.number, 1, Problem::NotAscending));
+        }
+        truth.push((at, offset));
+    }
+    if truth.is_empty() { Err(refuse(lines.number + 1, 1, Problem::NoRows)) } else { Ok(truth) }
+}
+
 /// Writes a trace row by row, in the format that [`Trace::read`] takes.
 #[derive(Debug)]
 pub struct TraceWriter<W: Write> {
@@ -230,6 +260,8 @@ pub enum TraceError {
 pub enum Problem {
     /// The first line that is no comment is not the header.
     Header,
+    /// The first line of a truth file that is no comment is not its header.
+    TruthHeader,
     /// There is a header and nothing else.
     NoRows,
     /// The row ends before this column.
@@ -263,6 +295,7 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Header => write!(f, "expected the header line `{HEADER}`"),
+            Self::TruthHeader => write!(f, "expected the header line `{TRUTH_HEADER}`"),
             Self::NoRows => f.write_str("the trace has no rows"),
             Self::Missing(column) => write!(f, "the row ends before {column}; a row has 6 columns"),
             Self::TooManyColumns => f.write_str("more than 6 columns"),

@@ -74,8 +74,14 @@ pub struct Written {
 
 /// Writes `worlds` random training worlds, and a tenth as many held-out ones, into the folder `out`.
 ///
-/// World `i` has the seed `seed * 2^32 + i`, held-out ones count on from 2^31.
-pub fn write_simulated(worlds: u64, seed: u64, threads: usize, out: &Path) -> io::Result<Written> {
+/// World `i` has the seed `seed * 2^32 + i`, held-out ones count on from 2^31. `done` is called after each world.
+pub fn write_simulated(
+    worlds: u64,
+    seed: u64,
+    threads: usize,
+    out: &Path,
+    done: &(dyn Fn() + Sync),
+) -> io::Result<Written> {
     fs::create_dir_all(out)?;
     let held_out = worlds.div_ceil(10);
     let shards: Vec<(Part, u64, Range<u64>)> = [(Part::Train, worlds), (Part::Valid, held_out)]
@@ -97,6 +103,7 @@ pub fn write_simulated(worlds: u64, seed: u64, threads: usize, out: &Path) -> io
             let mut windows = Windows::default();
             for world in range.clone() {
                 add_world(&mut windows, *part, (seed << 32) + world);
+                done();
             }
             let origin = serde_json::json!({
                 "worlds": [range.start, range.end],
@@ -408,7 +415,7 @@ mod tests {
     fn a_shard_depends_on_its_seeds_alone() {
         let folder = std::env::temp_dir().join(format!("chronotick-training-{}", std::process::id()));
         let read = |threads| {
-            let written = write_simulated(2, 9, threads, &folder).expect("the temporary folder is writable");
+            let written = write_simulated(2, 9, threads, &folder, &|| ()).expect("the temporary folder is writable");
             let floats = fs::read(folder.join("near-train-0000.f32")).expect("written");
             (written, floats)
         };

@@ -30,11 +30,11 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// A horizon: `now`, `16 s`, `4 m`, `4 h`.
+/// A horizon in at most four characters: `now`, `.2s`, `16s`, `4m`, `4h`.
 pub fn horizon(seconds: f64) -> String {
     match seconds {
         s if s <= 0.0 => "now".to_owned(),
-        s if s < 1.0 => format!("{:.0}ms", s * 1e3),
+        s if s < 1.0 => format!("{s:.1}s").trim_start_matches('0').to_owned(),
         s if s < 120.0 => format!("{s:.0}s"),
         s if s < 7200.0 => format!("{:.0}m", s / 60.0),
         s => format!("{:.0}h", s / 3600.0),
@@ -107,7 +107,7 @@ mod tests {
         assert_eq!(signed(5_240), "+5.24 us");
         assert_eq!(half_width(None), "unknown");
         let horizons = [0.0, 0.25, 16.0, 64.0, 256.0, 1024.0, 4096.0, 14400.0].map(horizon);
-        assert_eq!(horizons, ["now", "250ms", "16s", "64s", "4m", "17m", "68m", "4h"]);
+        assert_eq!(horizons, ["now", ".2s", "16s", "64s", "4m", "17m", "68m", "4h"]);
     }
 
     #[test]

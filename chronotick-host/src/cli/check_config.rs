@@ -15,6 +15,9 @@ pub(crate) struct Arguments {
     /// Print the reference of all keys, in Markdown.
     #[arg(long, conflicts_with = "files")]
     reference: bool,
+    /// One JSON object for each file.
+    #[arg(long)]
+    json: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
@@ -23,7 +26,13 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     }
     let mut wrong = Vec::new();
     for file in &arguments.files {
-        match Config::effective(Some(file)) {
+        let loaded = Config::effective(Some(file));
+        if arguments.json {
+            let error = loaded.as_ref().err().map(ToString::to_string);
+            line(serde_json::json!({ "file": file, "good": error.is_none(), "error": error }))?;
+        }
+        match loaded {
+            Ok(_) if arguments.json => {}
             Ok(loaded) => {
                 let chosen =
                     loaded.choice.map(|choice| format!(" (device auto: {}, {})", choice.preset, choice.reason));

@@ -1,11 +1,15 @@
 //! One file a command; this one has what they share: arguments, exit codes, and output that survives a closed pipe.
 
 mod check_config;
+mod completions;
 mod demo;
 mod doctor;
+mod manual;
 mod now;
+mod progress;
 mod record;
 mod replay;
+mod report;
 mod run;
 mod simulate;
 mod status;
@@ -25,6 +29,7 @@ Examples:
   chronotick demo                                 watch it work, offline, against a known truth
   chronotick run --config /etc/chronotick.toml    keep time
   chronotick now                                  one reading: offset +- interval, tier and reason
+  chronotick watch                                the running daemon on the terminal
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not synchronised.";
 
@@ -50,6 +55,8 @@ enum Command {
     Watch(watch::Arguments),
     /// Record what the running daemon measures, as traces for `replay`, `report` and `training-set`.
     Record(record::Arguments),
+    /// One page of HTML on a recording, or on what the running daemon remembers.
+    Report(report::Args),
     /// Check configuration files and say what is wrong with them.
     CheckConfig(check_config::Arguments),
     /// Show what this machine has, which configuration suits it and why.
@@ -58,6 +65,10 @@ enum Command {
     Replay(replay::Args),
     /// Make a trace and its truth from a simulated world.
     Simulate(simulate::Args),
+    /// Completions for a shell, to be sourced or installed.
+    Completions(completions::Arguments),
+    /// The manual pages.
+    Man(manual::Arguments),
     /// The forecast worker; started by the daemon.
     #[command(hide = true)]
     Worker,
@@ -134,6 +145,9 @@ pub(crate) fn run() -> ExitCode {
         Some(Command::Status(arguments)) => status::run(arguments),
         Some(Command::Watch(arguments)) => watch::run(arguments),
         Some(Command::Record(arguments)) => record::run(arguments),
+        Some(Command::Report(arguments)) => report::run(arguments),
+        Some(Command::Completions(arguments)) => completions::run(arguments),
+        Some(Command::Man(arguments)) => manual::run(arguments),
         Some(Command::CheckConfig(arguments)) => check_config::run(arguments),
         Some(Command::Doctor(arguments)) => doctor::run(arguments),
         Some(Command::Replay(arguments)) => replay::run(arguments),
@@ -162,6 +176,13 @@ fn print_help() -> Outcome {
 /// Whether colours are wanted on a terminal: https://no-color.org
 pub(crate) fn colours() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Prints `bytes` on standard output.
+pub(crate) fn text(bytes: &[u8]) -> Outcome {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes)?;
+    Ok(out.flush()?)
 }
 
 /// Prints one line on standard output.

@@ -2,17 +2,18 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use chronotick_core::forecast::Model;
 use chronotick_core::pipeline::{Config, Pipeline};
 use chronotick_core::units::Span;
 use chronotick_host::link::ModelState;
-use chronotick_host::replay::{Forecaster, NoForecaster, Options, Prediction, plot, replay};
+use chronotick_host::replay::{Forecaster, NoForecaster, Options, Prediction, Summary, plot, replay};
 use chronotick_host::trace::Trace;
 use chronotick_host::worker::files::models_folder;
 use chronotick_host::worker::inference::Forecasters as Models;
 
+use super::progress::Progress;
 use super::{Failure, Outcome, line};
 
 /// Arguments of `chronotick replay`.
@@ -41,11 +42,14 @@ pub(crate) struct Args {
     /// Where to draw the served offset and its interval (SVG)
     #[arg(long)]
     plot: Option<PathBuf>,
+    /// One JSON object instead of text
+    #[arg(long)]
+    json: bool,
 }
 
 /// Which models are asked.
 #[derive(Clone, Copy, clap::ValueEnum)]
-enum Forecasters {
+pub(crate) enum Forecasters {
     /// No model: the filter and the classical experts alone
     None,
     /// The near model
@@ -58,7 +62,7 @@ enum Forecasters {
 
 impl Forecasters {
     /// By `Model::index`.
-    fn enabled(self) -> [bool; 2] {
+    pub(crate) fn enabled(self) -> [bool; 2] {
         match self {
             Self::None => [false, false],
             Self::Chronos => [true, false],
@@ -73,7 +77,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let config = Config { forecasters: args.forecasters.enabled(), ..Config::default() };
     let options =
         Options { horizons: args.horizons.clone(), stride: args.stride as usize, warmup: args.warmup as usize, config };
-    let mut forecaster = forecaster(args)?;
+    let mut forecaster = models(args.forecasters.enabled(), args.models.as_deref())?;
     let mut out: Box<dyn Write> = match &args.predictions {
         Some(path) => {
             let file = File::create(path).map_err(|e| {
@@ -86,13 +90,24 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let mut served: Vec<Prediction> = Vec::new();
     let first = args.horizons.first().copied();
     let keep = args.plot.is_some();
+    let progress = Progress::bar("replaying", trace.samples.len() as u64);
     let summary = replay(&trace.samples, &options, &mut *forecaster, &mut *out, |p| {
+        if Some(p.target.since(p.origin)) == first {
+            progress.set(trace.samples.partition_point(|sample| sample.local < p.origin) as u64);
+        }
         if keep && Some(p.target.since(p.origin)) == first {
             served.push(*p);
         }
     })
     .map_err(|e| Failure::Failed(format!("cannot write the predictions: {}", e.kind())))?;
 
+    progress.end();
+    if let Some(path) = &args.plot {
+        plot(&trace.samples, &served, &args.trace.display().to_string(), path).map_err(Failure::because)?;
+    }
+    if args.json {
+        return line(json(&summary));
+    }
     let seconds = summary.core_time.as_secs_f64();
     line(format_args!("{} samples, {} refused, frozen at {}", summary.samples, summary.refused, summary.origins))?;
     line(summary.measures.to_string().trim_end())?;
@@ -107,19 +122,49 @@ pub(crate) fn run(args: &Args) -> Outcome {
         "forecasts: {} asked, {} accepted, {} muted",
         summary.counts.forecasts_issued, summary.counts.forecasts_accepted, summary.counts.forecasts_muted
     ))?;
-    if let Some(path) = &args.plot {
-        plot(&trace.samples, &served, &args.trace.display().to_string(), path).map_err(Failure::because)?;
-    }
     Ok(())
 }
 
+fn json(summary: &Summary) -> serde_json::Value {
+    let micros = |seconds: f64| seconds * 1e6;
+    let horizons: Vec<_> = summary
+        .measures
+        .horizons()
+        .iter()
+        .map(|m| {
+            serde_json::json!({
+                "horizon_s": m.horizon.as_secs_f64(),
+                "compared": m.compared,
+                "median_abs_error_us": micros(m.median_abs_error),
+                "inside": m.inside,
+                "interval_width_us": micros(m.interval_width),
+                "bound_width_us": micros(m.bound_width),
+                "contradicted": m.bound_violations,
+            })
+        })
+        .collect();
+    serde_json::json!({
+        "samples": summary.samples,
+        "refused": summary.refused,
+        "origins": summary.origins,
+        "horizons": horizons,
+        "forecasts": {
+            "issued": summary.counts.forecasts_issued,
+            "accepted": summary.counts.forecasts_accepted,
+            "muted": summary.counts.forecasts_muted,
+        },
+        "core_s": summary.core_time.as_secs_f64(),
+        "inference_s": summary.inference_time.as_secs_f64(),
+        "state_bytes": size_of::<Pipeline>(),
+    })
+}
+
 /// The models that were asked for. One that cannot be used is refused here: scores would silently be without it.
-fn forecaster(args: &Args) -> Result<Box<dyn Forecaster>, Failure> {
-    let enabled = args.forecasters.enabled();
+pub(crate) fn models(enabled: [bool; 2], folder: Option<&Path>) -> Result<Box<dyn Forecaster>, Failure> {
     if enabled == [false, false] {
         return Ok(Box::new(NoForecaster));
     }
-    let models = Models::load(models_folder(args.models.as_deref()).as_deref());
+    let models = Models::load(models_folder(folder).as_deref());
     for (model, state) in Model::ALL.into_iter().zip(models.states()) {
         if let (true, ModelState::Failed(problem)) = (enabled[model.index()], state) {
             return Err(Failure::Failed(problem));
@@ -128,7 +173,7 @@ fn forecaster(args: &Args) -> Result<Box<dyn Forecaster>, Failure> {
     Ok(Box::new(models))
 }
 
-fn horizon(text: &str) -> Result<Span, String> {
+pub(crate) fn horizon(text: &str) -> Result<Span, String> {
     match text.trim().parse::<f64>() {
         Ok(seconds) if (0.0..=1e9).contains(&seconds) => Ok(Span::from_secs_f64(seconds)),
         _ => Err("a horizon is a number of seconds from 0 to 1e9".to_owned()),

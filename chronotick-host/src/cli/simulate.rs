@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use chronotick_host::sim::kinds::Kind;
 use chronotick_host::sim::world::World;
 
+use super::progress::Progress;
 use super::{Failure, Outcome, line};
 
 /// Arguments of `chronotick simulate`.
@@ -30,15 +31,23 @@ pub(crate) struct Args {
     /// Where to write the true offset (CSV: local_ns,truth_offset_ns)
     #[arg(long)]
     truth: Option<PathBuf>,
+    /// One JSON object instead of text (with --list, one for each world)
+    #[arg(long)]
+    json: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Outcome {
     if args.list {
         for kind in Kind::ALL {
-            line(format_args!("{:<12} {}", kind.name(), kind.describe()))?;
+            if args.json {
+                line(serde_json::json!({ "kind": kind.name(), "about": kind.describe() }))?;
+            } else {
+                line(format_args!("{:<12} {}", kind.name(), kind.describe()))?;
+            }
         }
         return Ok(());
     }
+    let progress = Progress::spinner("simulating");
     let recording = World::new(&args.kind.params(args.seed), args.seed).record(args.hours * 3600.0);
     if let Some(path) = &args.out {
         let comment = format!("simulated: {} seed {} hours {}", args.kind.name(), args.seed, args.hours);
@@ -46,6 +55,12 @@ pub(crate) fn run(args: &Args) -> Outcome {
     }
     if let Some(path) = &args.truth {
         recording.write_truth(create(path)?).map_err(|e| failed(path, &e))?;
+    }
+    progress.end();
+    if args.json {
+        return line(serde_json::json!({
+            "kind": args.kind.name(), "seed": args.seed, "hours": args.hours, "exchanges": recording.samples.len(),
+        }));
     }
     line(format_args!("{} exchanges in {} simulated hours", recording.samples.len(), args.hours))
 }

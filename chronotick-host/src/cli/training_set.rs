@@ -7,6 +7,7 @@ use chronotick_core::forecast::Model;
 use chronotick_host::trace::Trace;
 use chronotick_host::training::{Written, write_recorded, write_simulated};
 
+use super::progress::Progress;
 use super::{Failure, Outcome, line};
 
 /// Arguments of `chronotick training-set`.
@@ -27,23 +28,34 @@ pub(crate) struct Args {
     /// The folder to write to; made if it is not there.
     #[arg(long)]
     out: PathBuf,
+    /// One JSON object instead of text.
+    #[arg(long)]
+    json: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Outcome {
     let started = Instant::now();
     let failed = |e: std::io::Error| Failure::Failed(format!("{}: cannot write: {}", args.out.display(), e.kind()));
     let Written { train, valid } = if args.traces.is_empty() {
-        write_simulated(args.worlds, args.seed, args.threads, &args.out).map_err(failed)?
+        let progress = Progress::bar("simulating", args.worlds + args.worlds.div_ceil(10));
+        write_simulated(args.worlds, args.seed, args.threads, &args.out, &|| progress.add(1)).map_err(failed)?
     } else {
         let mut traces = Vec::new();
         for path in &args.traces {
             traces.push((path.clone(), Trace::read(path).map_err(Failure::because)?.samples));
         }
+        let _progress = Progress::spinner("asking");
         write_recorded(&traces, &args.out).map_err(failed)?
     };
+    let seconds = started.elapsed().as_secs_f64();
+    if args.json {
+        let [near, far] = [Model::Near, Model::Far]
+            .map(|model| serde_json::json!({ "train": train[model.index()], "held_out": valid[model.index()] }));
+        return line(serde_json::json!({ "near": near, "far": far, "seconds": seconds }));
+    }
     for (name, model) in [("near", Model::Near), ("far", Model::Far)] {
         let slot = model.index();
         line(format_args!("{name}: {} windows to train on, {} held out", train[slot], valid[slot]))?;
     }
-    line(format_args!("{:.0} s", started.elapsed().as_secs_f64()))
+    line(format_args!("{seconds:.0} s"))
 }

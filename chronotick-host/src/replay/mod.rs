@@ -3,6 +3,7 @@
 //! At chosen rows the state is frozen and what a reader would be told about later instants is written down: nothing that
 //! came after the row enters. The output depends on the trace and the options alone, byte for byte.
 
+pub mod allan;
 mod measures;
 #[cfg(feature = "cli")]
 mod plot;

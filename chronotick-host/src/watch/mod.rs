@@ -28,7 +28,7 @@ pub use view::{Look, draw};
 
 use crate::error::Error;
 use crate::runner::Status;
-use crate::runner::journal::Subscription;
+use crate::runner::journal::{Event, Subscription};
 
 /// How often the daemon is asked for its status.
 const ASK_EVERY: Duration = Duration::from_secs(1);
@@ -90,16 +90,19 @@ pub fn on_pipe(page: &Path, form: Form, mut line: impl FnMut(&str) -> bool) -> R
     let mut daemon = Daemon::open(page)?;
     let ended = ended()?;
     let mut state = State::new(page);
+    let mut past = true;
     if let Some(header) = form.header()
         && !line(&header)
     {
         return Ok(());
     }
     while !ended.load(Ordering::Relaxed) {
-        let events = daemon.update(&mut state, FRAME);
-        for text in events.iter().flat_map(|event| lines(form, event, &state)) {
-            if !line(&text) {
-                return Ok(());
+        for event in daemon.update(&mut state, FRAME) {
+            past &= event != Event::CaughtUp;
+            for text in lines(form, &event, page, past) {
+                if !line(&text) {
+                    return Ok(());
+                }
             }
         }
     }
@@ -156,7 +159,7 @@ impl Daemon {
     }
 
     /// Takes in what has arrived; waits for `patience` at most when nothing has.
-    fn update(&mut self, state: &mut State, patience: Duration) -> Vec<crate::runner::journal::Event> {
+    fn update(&mut self, state: &mut State, patience: Duration) -> Vec<Event> {
         loop {
             match self.answers.try_recv() {
                 Ok(Ok(status)) => state.set_status(status),

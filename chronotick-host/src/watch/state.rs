@@ -91,9 +91,10 @@ impl State {
         points
     }
 
-    /// How many of the exchanges that had a claim were inside it: (inside the 95 % interval, all).
+    /// How many of the exchanges that were used and had a claim were inside it: (inside the 95 % interval, all).
     pub fn covered(&self) -> (usize, usize) {
-        let judged = self.exchanges.iter().filter_map(|e| Some((e.residual_ns?, e.interval95_ns?)));
+        let used = self.exchanges.iter().filter(|e| e.refused.is_none());
+        let judged = used.filter_map(|e| Some((e.residual_ns?, e.interval95_ns?)));
         judged.fold((0, 0), |(inside, all), (residual, half)| (inside + usize::from(residual.abs() <= half), all + 1))
     }
 }

@@ -53,7 +53,8 @@ pub(super) fn residuals(frame: &mut Frame<'_>, area: Rect, state: &State, look: 
     let block = titled(format!("residuals  {share}"), look);
     let now = state.newest.as_ref().map_or(i64::MIN, |newest| newest.utc_ns);
     let limit = look.span.seconds();
-    let judged = state.exchanges.iter().filter_map(|e| {
+    // What the selection refused says nothing about the clock.
+    let judged = state.exchanges.iter().filter(|e| e.refused.is_none()).filter_map(|e| {
         let t = e.utc_ns.saturating_sub(now) as f64 * 1e-9;
         Some((t, e.residual_ns? as f64, e.interval95_ns.map_or(f64::NAN, |half| half as f64)))
     });

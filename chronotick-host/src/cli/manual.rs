@@ -1,0 +1,30 @@
+//! `chronotick man`: the manual pages, made from the same declarations as `--help`.
+
+use std::path::PathBuf;
+
+use clap::CommandFactory;
+
+use super::{Failure, Outcome, line, text};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Write one page for the program and one for each command into this folder (made if it is not there); without it, the
+    /// program's page goes to the output.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let program = super::Arguments::command();
+    let Some(folder) = &arguments.dir else {
+        let mut page = Vec::new();
+        clap_mangen::Man::new(program).render(&mut page)?;
+        return text(&page);
+    };
+    let write = || -> std::io::Result<()> {
+        std::fs::create_dir_all(folder)?;
+        clap_mangen::generate_to(program, folder)
+    };
+    write().map_err(|e| Failure::Failed(format!("{}: cannot write the pages: {}", folder.display(), e.kind())))?;
+    line(format_args!("{}: read them with `man -l {}`", folder.display(), folder.join("chronotick.1").display()))
+}
