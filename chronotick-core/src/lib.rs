@@ -52,6 +52,8 @@ pub mod served;
 
 pub mod clock_page;
 
+pub mod leap;
+
 pub mod pipeline;
 
 pub use fallback::{ClockSource, Estimate, Reason, Tier};

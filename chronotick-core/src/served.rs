@@ -71,17 +71,24 @@ impl Default for Config {
 pub struct Served {
     config: Config,
     record: Option<ClockRecord>,
+    /// The next record starts a new epoch.
+    stepping: bool,
 }
 
 impl Served {
     /// A served clock that has said nothing yet.
     pub fn new(config: Config) -> Self {
-        Self { config, record: None }
+        Self { config, record: None, stepping: false }
     }
 
     /// Goes on from a record that readers have already been served, by an earlier run for instance.
     pub fn resume(config: Config, record: ClockRecord) -> Self {
-        Self { config, record: Some(record) }
+        Self { config, record: Some(record), stepping: false }
+    }
+
+    /// The next update is a step and a new epoch, however small: the timescale itself has one.
+    pub fn step(&mut self) {
+        self.stepping = true;
     }
 
     /// What is served now, if anything.
@@ -104,7 +111,7 @@ impl Served {
                 ..target.record(at, rate, Span::ZERO)
             },
         };
-        self.record = Some(record);
+        (self.record, self.stepping) = (Some(record), false);
         record
     }
 
@@ -116,7 +123,8 @@ impl Served {
     }
 
     fn is_step(&self, old: &ClockRecord, at: Timestamp<Local>, wanted: Timestamp<Utc>, tier: Tier) -> bool {
-        (old.tier == Tier::Raw) != (tier == Tier::Raw)
+        self.stepping
+            || (old.tier == Tier::Raw) != (tier == Tier::Raw)
             || wanted.since(old.utc_at(at)).abs() > self.config.step_threshold
     }
 

@@ -88,6 +88,11 @@ impl Publisher {
         Some(disruption)
     }
 
+    /// The next record starts a new epoch.
+    pub fn step(&mut self) {
+        self.served.step();
+    }
+
     /// Records that were late and computed anew.
     pub fn late(&self) -> u64 {
         self.late

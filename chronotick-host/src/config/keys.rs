@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use chronotick_core::leap::Policy;
 use chronotick_core::units::Span;
 use serde::Deserialize;
 
@@ -212,6 +213,9 @@ table! {
             => "values::span::<100, { 60 * SECOND }, _>";
         /// Corrections are applied no faster than this.
         max_slew_ppm: f64 = 500.0, Restart, Shape::Ppm => "values::ppm";
+        /// What a leap second looks like: `"utc"` is a step and a new epoch at the leap; `"smear"` spreads it evenly over the day
+        /// from noon before to noon after. Where the servers smear, leave it at `"utc"`: they announce none.
+        leap: Policy = Policy::Utc, Restart, Shape::Word(&["utc", "smear"]);
         /// A correction larger than this steps the served clock and starts a new epoch.
         step_threshold: Span = Span::from_millis(128), Restart, Shape::Duration(1_000, 3600 * SECOND)
             => "values::span::<1_000, { 3600 * SECOND }, _>";

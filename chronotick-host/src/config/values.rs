@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use chronotick_core::leap::Policy;
 use chronotick_core::units::Span;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
@@ -201,6 +202,12 @@ impl Written for Affinity {
 }
 
 impl Written for Forecasters {
+    fn written(&self) -> Option<String> {
+        Some(format!("\"{}\"", format!("{self:?}").to_lowercase()))
+    }
+}
+
+impl Written for Policy {
     fn written(&self) -> Option<String> {
         Some(format!("\"{}\"", format!("{self:?}").to_lowercase()))
     }

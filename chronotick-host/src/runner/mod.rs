@@ -19,8 +19,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chronotick_core::leap::{self, LeapSecond, Leaps, Policy};
 use chronotick_core::selection::Verdict;
-use chronotick_core::units::{Local, Rate, Span, Temperature, Timestamp};
+use chronotick_core::units::{Local, Rate, Span, Temperature, Timestamp, Utc};
 use chronotick_core::{Pipeline, Reason, SourceId, Tier, served};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -78,6 +79,7 @@ pub struct Runner {
     thermometer: Thermometer,
     sources: Vec<Box<dyn Source>>,
     pipeline: Box<Pipeline>,
+    leaps: Leaps,
     worker: Option<Supervisor>,
     publisher: Publisher,
     status: Option<StatusSocket>,
@@ -123,6 +125,7 @@ impl Runner {
         }
         let feed = config.feed.chrony_sock.as_deref().map(|path| ChronySock::new(path, config.feed.interval));
         let pipeline = Box::new(Pipeline::new(config.pipeline(resolution(&*clock))));
+        let leaps = Leaps::new(config.serve.leap);
         let worker = config.supervisor().map(Supervisor::start);
         Ok(Self {
             config,
@@ -131,6 +134,7 @@ impl Runner {
             thermometer,
             sources,
             pipeline,
+            leaps,
             worker,
             publisher,
             status,
@@ -194,6 +198,7 @@ impl Runner {
             reason: record.map_or(Reason::NeverSynchronised, |record| record.reason).to_string(),
             sources,
             experts: status::experts(&self.pipeline),
+            leap: self.leaps.announced().map(|leap| leap.as_str().to_owned()),
             feed: self.feed.as_ref().map(ChronySock::status),
             worker: self.worker_status(),
             forecasts: Forecasts {
@@ -228,6 +233,8 @@ impl Runner {
             status.reason = match verdict {
                 Some(Verdict::Falseticker) => {
                     let served = self.pipeline.line_offset().zip(status.offset_ns);
+                    let served =
+                        served.map(|(line, offset)| (line.saturating_add(self.leaps.utc_less_continuous()), offset));
                     let apart = served.map(|(line, offset)| Span::from_nanos(offset.saturating_sub(line.as_nanos())));
                     let apart = apart.map_or_else(String::new, |apart| format!(", by {:+.6} s", apart.as_secs_f64()));
                     Some(format!("a majority of the servers contradicts it{apart}"))
@@ -262,11 +269,18 @@ impl Runner {
                 Err(backlog) => tracing::debug!(%backlog, "question not put"),
             }
         }
+        news |= self.look_for_leaps(now);
         if news || self.published.elapsed() >= RENEWAL {
             self.publish()?;
         }
         if let Some(feed) = &mut self.feed {
-            feed.drive(&*self.clock, self.publisher.record(), Leap::None);
+            // With a smear there is nothing left to announce.
+            let leap = match self.leaps.announced().filter(|_| self.config.serve.leap == Policy::Utc) {
+                Some(LeapSecond::Insert) => Leap::Insert,
+                Some(LeapSecond::Delete) => Leap::Delete,
+                None => Leap::None,
+            };
+            feed.drive(&*self.clock, self.publisher.record(), leap);
         }
         self.mention_silence();
         if let Some(status) = &self.status {
@@ -282,6 +296,17 @@ impl Runner {
         let now = self.clock.now();
         let first = self.pipeline.counts().samples_accepted == 0;
         let predicted = self.pipeline.estimate(sample.local);
+        self.leaps.hear(
+            sample.source,
+            match self.sources[index].leap() {
+                None | Some(Leap::Unsynchronised) => None,
+                Some(Leap::None) => Some(None),
+                Some(Leap::Insert) => Some(Some(LeapSecond::Insert)),
+                Some(Leap::Delete) => Some(Some(LeapSecond::Delete)),
+            },
+        );
+        let expected = predicted.as_ref().map(|predicted| predicted.offset);
+        sample.offset = self.leaps.normalise(sample.local, sample.offset, expected);
         let outcome = self.pipeline.handle_sample(now, &sample);
         let refused = outcome.as_ref().err().map(ToString::to_string);
         let name = self.sources[index].name();
@@ -314,7 +339,41 @@ impl Runner {
     /// What the sources together make of the present.
     fn known(&self) -> Option<Known> {
         let estimate = self.pipeline.estimate(self.clock.now())?;
-        Some(Known { offset: estimate.offset, half_width: estimate.bound.half_width() })
+        let offset = estimate.offset.saturating_add(self.leaps.utc_less_continuous());
+        Some(Known { offset, half_width: estimate.bound.half_width() })
+    }
+
+    /// Leap seconds that come and go. Returns whether there is something to publish.
+    fn look_for_leaps(&mut self, now: Timestamp<Local>) -> bool {
+        let Some(utc) = self.continuous(now) else { return false };
+        let pipeline = &self.pipeline;
+        let event = self.leaps.advance(utc, |source| pipeline.verdict(source) == Some(Verdict::Selected));
+        match event {
+            None => return false,
+            Some(leap::Event::Announced(kind)) => {
+                tracing::info!(leap = kind.as_str(), policy = ?self.config.serve.leap, "a leap second ends this UTC day");
+            }
+            Some(leap::Event::Withdrawn(kind)) => {
+                tracing::warn!(
+                    leap = kind.as_str(),
+                    "the leap second is announced by a majority no more: there will be none"
+                );
+            }
+            Some(leap::Event::Happened(kind)) => {
+                tracing::info!(leap = kind.as_str(), "leap second");
+                if self.config.serve.leap == Policy::Utc {
+                    self.publisher.step();
+                }
+            }
+        }
+        true
+    }
+
+    /// The estimate of now, on the scale that has no leap seconds.
+    fn continuous(&self, now: Timestamp<Local>) -> Option<Timestamp<Utc>> {
+        let roughly = now.to_utc(self.pipeline.line_offset()?);
+        let near = self.leaps.poll_timeout(roughly).is_some_and(|left| left < leap::LAST);
+        if near { Some(now.to_utc(self.pipeline.estimate(now)?.offset)) } else { Some(roughly) }
     }
 
     /// Answers and signs of life. Returns whether a forecast came.
@@ -343,15 +402,16 @@ impl Runner {
             what: disruption.to_string(),
         }));
         self.pipeline.handle_discontinuity();
+        self.leaps.reset();
         self.sources.iter_mut().for_each(|source| source.restart());
         self.counter_distrusted = disruption == Disruption::CounterDistrusted;
         Ok(())
     }
 
     fn publish(&mut self) -> Result<(), Error> {
-        let pipeline = &self.pipeline;
+        let (pipeline, leaps) = (&self.pipeline, &self.leaps);
         self.publisher.explain_nothing(pipeline.why_nothing());
-        let record = self.publisher.publish(|at| pipeline.target(at)).map_err(page_error)?;
+        let record = self.publisher.publish(|at| Some(leaps.serve(pipeline.target(at)?))).map_err(page_error)?;
         self.published = Instant::now();
         let Some(record) = record else { return Ok(()) };
         if record.tier != self.tier {
@@ -409,7 +469,7 @@ impl Runner {
         if let Some(target) = self.pipeline.target(now) {
             let tier = target.tier.max(Tier::Holdover);
             let last = self.publisher.publish(|at| {
-                let target = self.pipeline.target(at)?;
+                let target = self.leaps.serve(self.pipeline.target(at)?);
                 Some(served::Target { tier, reason: Reason::PageStale, ..target })
             });
             if let Err(cause) = last {
@@ -433,6 +493,11 @@ impl Runner {
         }
         if let Some(feed) = &self.feed {
             left = left.min(duration(feed.poll_timeout(now).since(now)));
+        }
+        if let Some(utc) = self.continuous(now)
+            && let Some(leap) = self.leaps.poll_timeout(utc)
+        {
+            left = left.min(duration(leap));
         }
         if self.worker.is_some() {
             let busy = self.asked.is_some_and(|asked| asked.elapsed() < RENEWAL);

@@ -28,6 +28,9 @@ pub struct Status {
     /// How much each kind of expert has to say.
     #[serde(default)]
     pub experts: Experts,
+    /// The leap second that a majority of the sources announces for the end of this UTC day: "insert" or "delete".
+    #[serde(default)]
+    pub leap: Option<String>,
     /// The chronyd that is fed, if one is.
     #[serde(default)]
     pub feed: Option<FeedStatus>,

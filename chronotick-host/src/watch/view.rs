@@ -420,6 +420,7 @@ mod tests {
                 source("192.0.2.7:123", "selected", 0o376),
                 source("[2001:db8::123:4567:89ab]:4123", "falseticker", 0o17),
             ],
+            leap: None,
             feed: None,
             experts: Experts {
                 horizons_s: vec![0.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 14400.0],
