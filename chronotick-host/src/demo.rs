@@ -41,9 +41,9 @@ use crate::sim::{Random, stream};
 /// Time between two points of the oscillator's path.
 const GRID: Span = Span::from_millis(10);
 /// Period of the temperature, in s.
-const CYCLE: f64 = 20.0;
+const CYCLE: f64 = 30.0;
 /// Half its swing, in degrees.
-const SWING: f64 = 4.0;
+const SWING: f64 = 2.5;
 /// Time between two readings.
 const READ_EVERY: Duration = Duration::from_millis(1);
 /// The oscillator's path goes on for this long after the demonstration should have ended.
