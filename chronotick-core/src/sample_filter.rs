@@ -11,6 +11,11 @@
 //! whose mean innovation differs from that of the least delays (a longer, asymmetric path) is penalised by the square of the
 //! difference.
 //!
+//! **Another path.** A route that becomes longer for good would make every exchange look late until the memory of the shorter one is
+//! gone. [`MOVED`] exchanges in a row later than nine tenths of those before, all of them later by more than they differ among
+//! themselves, are another path: what was learned of the old one is forgotten. Congestion also delays for long, but it
+//! spreads. A route that becomes shorter needs no such care: its exchanges are the least.
+//!
 //! **Weaknesses.** A constant asymmetry of the path at minimum delay is invisible to any single source; the hard bound
 //! covers it, this variance does not.
 
@@ -32,6 +37,10 @@ const FLOOR: f64 = 0.08;
 const TAIL: f64 = 5.0;
 /// Samples until the minimum delay is trusted.
 const YOUNG: f64 = 64.0;
+/// Late exchanges in a row after which the path may have changed.
+const MOVED: u16 = 32;
+/// Delays that have to be remembered to tell: a filter with less room forgets the old path soon enough by itself.
+const ROOM: usize = 256;
 
 /// The delays of one source and what its innovations were like; `D` recent delays are remembered.
 #[derive(Clone, Debug)]
@@ -42,14 +51,31 @@ pub struct SampleFilter<const D: usize> {
     sorted: heapless::Vec<f32, D>,
     classes: [Class; CLASSES],
     seen: f64,
+    late: Late,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+/// Exchanges in a row that were later than nine tenths of those before.
+#[derive(Clone, Copy, Debug)]
+struct Late {
+    count: u16,
+    least: f32,
+    sum: f32,
+}
+
+impl Late {
+    const NONE: Self = Self { count: 0, least: f32::MAX, sum: 0.0 };
+}
+
+#[derive(Clone, Copy, Debug)]
 struct Class {
     weight: f64,
     mean: f64,
     square: f64,
     ratio: f64,
+}
+
+impl Class {
+    const UNKNOWN: Self = Self { weight: 0.0, mean: 0.0, square: 0.0, ratio: 1.0 };
 }
 
 /// What the filter says of one exchange.
@@ -75,8 +101,9 @@ impl<const D: usize> SampleFilter<D> {
         Self {
             recent: heapless::Deque::new(),
             sorted: heapless::Vec::new(),
-            classes: [Class { weight: 0.0, mean: 0.0, square: 0.0, ratio: 1.0 }; CLASSES],
+            classes: [Class::UNKNOWN; CLASSES],
             seen: 0.0,
+            late: Late::NONE,
         }
     }
 
@@ -84,6 +111,9 @@ impl<const D: usize> SampleFilter<D> {
     pub fn observe(&mut self, delay: Span) -> Trust {
         #[allow(clippy::cast_possible_truncation, reason = "f32 resolves 1e-7 of a delay, far below its noise")]
         let delay = delay.as_secs_f64().max(0.0) as f32;
+        if D >= ROOM {
+            self.watch_path(delay);
+        }
         self.remember(delay);
         let minimum = f64::from(self.quantile(0.01));
         let excess = (f64::from(delay) - minimum).max(0.0);
@@ -163,6 +193,36 @@ impl<const D: usize> SampleFilter<D> {
         self.sorted.get(index).copied().unwrap_or(0.0)
     }
 
+    /// Looks for a lasting step of the least delay before `delay` is remembered.
+    fn watch_path(&mut self, delay: f32) {
+        if self.recent.len() < 2 * usize::from(MOVED) || delay <= self.quantile(0.9) {
+            self.late = Late::NONE;
+            return;
+        }
+        let late = &mut self.late;
+        *late = Late { count: late.count + 1, least: late.least.min(delay), sum: late.sum + delay };
+        if late.count < MOVED {
+            return;
+        }
+        let (count, late) = (usize::from(MOVED), core::mem::replace(&mut self.late, Late::NONE));
+        let typical = self.quantile(0.5) - self.quantile(0.01);
+        let spread = late.sum / f32::from(MOVED) - late.least;
+        if late.least - self.quantile(0.01) <= 2.0 * (spread + typical) {
+            return;
+        }
+        // The last but one of the late ones are at the end of the memory; `delay` is the last.
+        while self.recent.len() >= count {
+            self.recent.pop_front();
+        }
+        self.sorted.clear();
+        for &delay in &self.recent {
+            let at = self.sorted.partition_point(|&x| x < delay);
+            let _ = self.sorted.insert(at, delay);
+        }
+        self.classes = [Class::UNKNOWN; CLASSES];
+        self.seen = f64::from(MOVED - 1);
+    }
+
     fn remember(&mut self, delay: f32) {
         if self.recent.is_full()
             && let Some(oldest) = self.recent.pop_front()
@@ -188,4 +248,46 @@ fn class_of(excess: f64, typical: f64) -> usize {
         limit *= 2.0;
     }
     CLASSES - 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Delays of a path: `least` and waiting times, in us, whose distribution is exponential with mean `wait`.
+    fn observe(filter: &mut SampleFilter<1024>, count: u32, least: f64, wait: f64) -> Trust {
+        let mut last = None;
+        for i in 0..count {
+            // The fractional parts of multiples of the golden ratio are spread evenly.
+            let even = (f64::from(i) * 0.618_033_988_75).fract();
+            let delay = least - wait * libm::log(1.0 - even);
+            last = Some(filter.observe(Span::from_secs_f64(delay * 1e-6)));
+        }
+        last.expect("at least one")
+    }
+
+    fn deviation(trust: Trust) -> f64 {
+        libm::sqrt(trust.variance.value()) * 1e6
+    }
+
+    #[test]
+    fn a_longer_path_is_learned_anew() {
+        let mut filter = SampleFilter::new();
+        observe(&mut filter, 300, 1_000.0, 50.0);
+        let before = deviation(observe(&mut filter, 1, 1_000.0, 50.0));
+        let at_first = deviation(observe(&mut filter, 1, 3_000.0, 50.0));
+        assert!(at_first > 500.0, "{at_first} us");
+        observe(&mut filter, 64, 3_000.0, 50.0);
+        let after = deviation(observe(&mut filter, 1, 3_000.0, 50.0));
+        assert!(after < 4.0 * before + 10.0, "{before} us before, {after} us after");
+    }
+
+    #[test]
+    fn congestion_is_no_other_path() {
+        let mut filter = SampleFilter::new();
+        observe(&mut filter, 300, 1_000.0, 50.0);
+        observe(&mut filter, 64, 1_400.0, 600.0);
+        let quick = deviation(observe(&mut filter, 1, 1_400.0, 0.0));
+        assert!(quick > 100.0, "{quick} us: the least of the congested is not trusted");
+    }
 }

@@ -454,3 +454,70 @@ fn departed((local, utc): (Timestamp<Local>, Timestamp<Utc>), note: Timestamp<Ut
     let margin = Span::from_nanos(after.as_nanos() / RATE_MARGIN).saturating_add(PAIR_MARGIN);
     Some(local.saturating_add(after).saturating_sub(margin))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ServerAddress;
+
+    const NOW: Timestamp<Local> = Timestamp::from_nanos(1);
+
+    fn member(pool: &Pool) -> NtpSource {
+        let server = Server { pool: true, ..ServerAddress::new("pool.example", 123).into() };
+        let waker = Stop::new().expect("descriptors");
+        let settings = Config::default().client();
+        NtpSource::new(SourceId(0), "member".to_owned(), server, settings, Some(pool.clone()), waker)
+    }
+    fn found(hosts: &[u8]) -> Found {
+        let addresses = hosts.iter().map(|&host| SocketAddr::from(([127, 0, 0, host], 9))).collect();
+        Found { addresses, session: None }
+    }
+    fn at(source: &NtpSource) -> Option<IpAddr> {
+        match &source.peer {
+            Peer::At { address, .. } => Some(address.ip()),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn members_of_a_pool_are_different_servers() {
+        let pool = Pool::default();
+        let mut members = [member(&pool), member(&pool), member(&pool)];
+        members.iter_mut().for_each(|member| member.open(found(&[1, 2]), NOW));
+        let [first, second, third] = &members;
+        assert_eq!((at(first), at(second), at(third)), (found(&[1]).ip(), found(&[2]).ip(), None));
+        assert_eq!(third.poll_timeout(NOW), Some(NOW.saturating_add(POOL_AGAIN)));
+        // One that was silent is left to others, and one that said to go away is never asked again.
+        let [first, second, third] = &mut members;
+        first.silent = first.address;
+        first.leave(None);
+        first.open(found(&[1, 3]), NOW);
+        assert_eq!(at(first), found(&[3]).ip());
+        second.denied.extend(at(second));
+        second.leave(None);
+        second.open(found(&[2, 1]), NOW);
+        assert_eq!(at(second), found(&[1]).ip());
+        third.open(found(&[1, 3, 2]), NOW);
+        assert_eq!(at(third), found(&[2]).ip());
+    }
+
+    impl Found {
+        fn ip(&self) -> Option<IpAddr> {
+            self.addresses.first().map(SocketAddr::ip)
+        }
+    }
+
+    #[test]
+    fn agreements_that_lead_to_nothing_become_rare() {
+        let mut source = member(&Pool::default());
+        assert_eq!(source.agreement_due(NOW), NOW);
+        source.agreed = Some(NOW);
+        let waits: Vec<_> = (1..=7)
+            .map(|agreements| {
+                source.agreements = agreements;
+                source.agreement_due(NOW).since(NOW).as_nanos() / 1_000_000_000
+            })
+            .collect();
+        assert_eq!(waits, [5, 10, 20, 40, 80, 80, 80]);
+    }
+}
