@@ -305,6 +305,24 @@ impl<
         self.answer_refused = false;
     }
 
+    /// Takes from `config` what may change while running: `holdover_after`, `void_after` and `forecasters`. The rest is what the
+    /// estimate was made with and stays.
+    pub fn reconfigure(&mut self, config: Config) {
+        let Config { holdover_after, void_after, forecasters, .. } = config;
+        self.config = Config { holdover_after, void_after, forecasters, ..self.config };
+        for (slot, enabled) in forecasters.into_iter().enumerate() {
+            if !enabled {
+                self.asked[slot] = None;
+                self.active[slot] = None;
+            }
+        }
+    }
+
+    /// Source `source` is another one from now on: its delays and its vote are forgotten.
+    pub fn forget_source(&mut self, source: SourceId) {
+        self.sources.forget(source);
+    }
+
     /// What a reader is told about the local instant `at` if nothing more arrives. `None`: nothing is known yet.
     pub fn estimate(&self, at: Timestamp<Local>) -> Option<Estimate> {
         let track = self.track.as_ref()?;

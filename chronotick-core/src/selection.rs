@@ -158,6 +158,13 @@ impl<const S: usize> Selection<S> {
         self.opened
     }
 
+    /// Forgets the vote of `source`.
+    pub fn forget(&mut self, source: SourceId) {
+        if let Some(slot) = self.votes.get_mut(usize::from(source.0)) {
+            *slot = None;
+        }
+    }
+
     /// The hull of all points covered by more than half of the voters.
     fn majority(&self, at: Timestamp<Local>, rates: (Rate, Rate)) -> Option<(Offset, Offset)> {
         let voters = || self.votes.iter().flatten().filter(|vote| at.since(vote.at) <= SILENT);

@@ -1,5 +1,6 @@
 //! What is known of each source: its delays, and what the other sources make of it.
 
+use crate::sample::SourceId;
 use crate::sample_filter::SampleFilter;
 use crate::selection::{Selection, Undecided};
 
@@ -17,6 +18,14 @@ impl<const S: usize, const D: usize> Sources<S, D> {
     pub const fn expecting(sources: usize) -> Self {
         let selection = Selection::expecting(sources);
         Self { filters: [const { SampleFilter::new() }; S], selection, undecided: None }
+    }
+
+    /// `source` is another one from now on.
+    pub(crate) fn forget(&mut self, source: SourceId) {
+        if let Some(filter) = self.filters.get_mut(usize::from(source.0)) {
+            *filter = SampleFilter::new();
+        }
+        self.selection.forget(source);
     }
 }
 

@@ -47,6 +47,9 @@ pub mod timestamp;
 
 pub mod runner;
 
+#[cfg(feature = "metrics")]
+pub mod metrics;
+
 pub mod clock;
 
 pub mod trace;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use chronotick_core::served::{self, ClockRecord, Served, Target};
-use chronotick_core::units::{Local, Timestamp};
+use chronotick_core::units::{Local, Span, Timestamp};
 use chronotick_core::{Reason, Tier};
 
 use crate::os::counter::LocalClock;
@@ -96,6 +96,11 @@ impl Publisher {
     /// Records that were late and computed anew.
     pub fn late(&self) -> u64 {
         self.late
+    }
+
+    /// Readers are told of another target for the bound.
+    pub fn set_target_accuracy(&mut self, target: Span) {
+        self.writer.set_target_accuracy(target);
     }
 
     /// The page.

@@ -1,10 +1,11 @@
 //! `chronotick run`
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use chronotick_host::Config;
+use chronotick_host::config::Loaded;
 use chronotick_host::runner::{Runner, Stop, World};
+use chronotick_host::{Config, Error};
 use tracing_subscriber::EnvFilter;
 
 use super::Outcome;
@@ -23,15 +24,28 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let mut config = Config::effective(arguments.config.as_deref())?.config;
-    if arguments.page.is_some() {
-        config.page.path.clone_from(&arguments.page);
-    }
+    let Loaded { config, choice, variables } = read(arguments.config.as_deref(), arguments.page.as_deref())?;
     log_to_stderr(arguments.verbose);
+    if let Some(choice) = choice {
+        tracing::info!(preset = choice.preset, reason = choice.reason, "device auto");
+    }
+    if !variables.is_empty() {
+        tracing::info!("from the environment: {}", variables.join(", "));
+    }
     let stop = Stop::new()?;
     stop.on_signals()?;
     let world = World::of_this_machine(&config);
-    Ok(Runner::open(config, world, stop)?.run()?)
+    let (file, page) = (arguments.config.clone(), arguments.page.clone());
+    let reread = move || read(file.as_deref(), page.as_deref()).map(|loaded| loaded.config);
+    Ok(Runner::open(config, world, stop)?.reloading(Box::new(reread)).as_a_service().run()?)
+}
+
+fn read(file: Option<&Path>, page: Option<&Path>) -> Result<Loaded, Error> {
+    let mut loaded = Config::effective(file)?;
+    if let Some(page) = page {
+        loaded.config.page.path = Some(page.to_owned());
+    }
+    Ok(loaded)
 }
 
 fn log_to_stderr(verbose: u8) {

@@ -8,9 +8,11 @@
 //! One thread, one wait. Everything that can take long (name resolution, inference) happens elsewhere and wakes it or is
 //! looked after within milliseconds.
 
+mod coverage;
 pub mod journal;
 mod lookup;
 pub(crate) mod ntp_source;
+mod service_manager;
 pub mod source;
 pub mod status;
 mod wake;
@@ -25,10 +27,13 @@ use chronotick_core::units::{Local, Rate, Span, Temperature, Timestamp, Utc};
 use chronotick_core::{Pipeline, Reason, SourceId, Tier, served};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+pub use coverage::Coverage;
 pub use status::Status;
 pub use wake::Stop;
 
+use self::coverage::Witness;
 use self::journal::{Event, Journal};
+use self::service_manager::ServiceManager;
 use self::source::{Known, Source};
 use self::status::{Forecasts, StatusSocket};
 use crate::config::Config;
@@ -52,6 +57,9 @@ const SILENCE: Duration = Duration::from_secs(3);
 
 /// Reads the temperature near the oscillator, if it can.
 pub type Thermometer = Box<dyn Fn() -> Option<Temperature> + Send>;
+
+/// Reads the configuration again.
+pub type Reread = Box<dyn Fn() -> Result<Config, Error> + Send>;
 
 /// What a daemon is made of besides its configuration: the real machine, or a simulated one.
 pub struct World {
@@ -95,6 +103,17 @@ pub struct Runner {
     disruptions: u64,
     counter_distrusted: bool,
     temperature: Option<Temperature>,
+    witness: Witness,
+    service: Service,
+}
+
+/// What a daemon has that runs as a service of its own, and keeps when it starts over.
+#[derive(Default)]
+struct Service {
+    reread: Option<Reread>,
+    manager: Option<ServiceManager>,
+    #[cfg(feature = "metrics")]
+    exporter: Option<crate::metrics::Exporter>,
 }
 
 impl Runner {
@@ -118,11 +137,7 @@ impl Runner {
                 started_local_ns: clock.now().as_nanos(),
             },
         );
-        let mut sources = ntp_source::sources(&config, &stop);
-        for address in &config.local.sources {
-            let id = SourceId(u8::try_from(sources.len()).unwrap_or(u8::MAX));
-            sources.push(Box::new(LocalSource::new(id, address, &config.local())));
-        }
+        let sources = sources(&config, &stop);
         let feed = config.feed.chrony_sock.as_deref().map(|path| ChronySock::new(path, config.feed.interval));
         let pipeline = Box::new(Pipeline::new(config.pipeline(resolution(&*clock))));
         let leaps = Leaps::new(config.serve.leap);
@@ -149,7 +164,23 @@ impl Runner {
             disruptions: 0,
             counter_distrusted: false,
             temperature: None,
+            witness: Witness::default(),
+            service: Service::default(),
         })
+    }
+
+    /// On [`Stop::reload`] or SIGHUP the configuration is read with `reread`, and what can change while running does.
+    #[must_use]
+    pub fn reloading(mut self, reread: Reread) -> Self {
+        self.service.reread = Some(reread);
+        self
+    }
+
+    /// Tells the service manager of this process, if there is one, that readers can attach, and that the loop turns.
+    #[must_use]
+    pub fn as_a_service(mut self) -> Self {
+        self.service.manager = Some(ServiceManager::of_this_process());
+        self
     }
 
     /// The page that readers attach to.
@@ -166,6 +197,10 @@ impl Runner {
             let page = self.path.display();
             tracing::info!(%page, counter = ?self.clock.kind(), servers = self.sources.len(), "started");
             self.publish()?;
+            self.offer_metrics();
+            if let Some(manager) = &self.service.manager {
+                manager.ready();
+            }
             while !self.stop.is_stopped() && !self.counter_distrusted {
                 self.wait();
                 self.stop.drain();
@@ -175,12 +210,17 @@ impl Runner {
                 self.leave();
                 return Ok(());
             }
-            // The page's lock goes with the old runner; readers follow the page to the new counter.
-            let Self { config, thermometer, stop, publisher, status, journal, worker, .. } = self;
-            drop((publisher, status, journal, worker));
+            // Readers follow the page to the new counter.
+            let Remains { config, thermometer, stop, service } = self.into_remains();
             let clock = Arc::new(SystemCounter::calibrate());
-            self = Self::open(config, World { clock, thermometer }, stop)?;
+            self = Self { service, ..Self::open(config, World { clock, thermometer }, stop)? };
         }
+    }
+
+    /// Everything else goes, the page's lock with it.
+    fn into_remains(self) -> Remains {
+        let Self { config, thermometer, stop, service, .. } = self;
+        Remains { config, thermometer, stop, service }
     }
 
     /// The state as `chronotick status` shows it.
@@ -213,6 +253,7 @@ impl Runner {
             interval95_ns: record.filter(|r| r.interval.is_known()).map(|r| r.interval.half_width().as_nanos()),
             bound_ns: record.filter(|r| r.bound.is_bounded()).map(|r| r.bound.half_width().as_nanos()),
             temperature_c: self.temperature.map(Temperature::value),
+            coverage: self.witness.coverage(),
             samples_accepted: counts.samples_accepted,
             samples_rejected: counts.samples_rejected,
             bound_conflicts: self.pipeline.bound_conflicts(),
@@ -248,6 +289,9 @@ impl Runner {
 
     /// One turn of the loop: everything that is due.
     fn turn(&mut self) -> Result<(), Error> {
+        if self.stop.take_reload() {
+            self.reload();
+        }
         self.look_for_disruptions()?;
         let mut news = false;
         for index in 0..self.sources.len() {
@@ -287,7 +331,109 @@ impl Runner {
             status.answer(|| self.status());
         }
         self.journal.serve();
+        if let Some(manager) = &mut self.service.manager {
+            manager.alive();
+        }
         Ok(())
+    }
+
+    /// Takes the configuration again, or keeps the old one and says why. What has been learned stays, so the served time goes
+    /// on as it was.
+    fn reload(&mut self) {
+        let Some(reread) = &self.service.reread else {
+            tracing::warn!("there is no configuration to read again: this daemon was started by a program");
+            return;
+        };
+        if let Some(manager) = &self.service.manager {
+            manager.reloading();
+        }
+        let old = self.config.clone();
+        match reread().and_then(|new| self.config.adopt(&new)) {
+            Ok(reload) => self.apply(&old, &reload),
+            Err(error) => tracing::error!(%error, "the configuration is not reloaded: the old one stays in force"),
+        }
+        if let Some(manager) = &self.service.manager {
+            manager.ready();
+        }
+    }
+
+    /// Sets up anew what differs from `old`.
+    fn apply(&mut self, old: &Config, reload: &crate::config::Reload) {
+        if !reload.left.is_empty() {
+            tracing::warn!("these keys wait for a restart: {}", reload.left.join(", "));
+        }
+        if reload.taken.is_empty() {
+            tracing::info!("reloaded: nothing changed");
+            return;
+        }
+        tracing::info!("reloaded: {}", reload.taken.join(", "));
+        if old.ntp != self.config.ntp {
+            self.replace_sources(old);
+        }
+        self.pipeline.reconfigure(self.config.pipeline(resolution(&*self.clock)));
+        self.publisher.set_target_accuracy(self.config.serve.target_accuracy);
+        if old.supervisor() != self.config.supervisor() {
+            self.worker = self.config.supervisor().map(Supervisor::start);
+            self.asked = None;
+        }
+        if old.metrics != self.config.metrics {
+            self.offer_metrics();
+        }
+    }
+
+    /// A source whose place and settings are the same goes on; another one starts at its place.
+    fn replace_sources(&mut self, old: &Config) {
+        // Each server as often as it has sources.
+        let places = |config: &Config| -> Vec<crate::config::Server> {
+            let servers = config.ntp.servers.iter();
+            servers.flat_map(|server| std::iter::repeat_n(server.clone(), server.count())).collect()
+        };
+        let (were, are) = (places(old), places(&self.config));
+        let same_settings = old.client() == self.config.client();
+        let mut before: Vec<_> = std::mem::take(&mut self.sources).into_iter().map(Some).collect();
+        self.sources = sources(&self.config, &self.stop);
+        for index in 0..before.len().max(self.sources.len()) {
+            let was = before.get_mut(index).and_then(Option::take);
+            let place = self.sources.get_mut(index);
+            let same = were.get(index) == are.get(index)
+                && was.as_ref().map(|source| source.name()) == place.as_ref().map(|source| source.name());
+            match (was, place) {
+                (Some(was), Some(place)) if same && same_settings => *place = was,
+                _ if same => {}
+                _ => {
+                    self.pipeline.forget_source(SourceId(u8::try_from(index).unwrap_or(u8::MAX)));
+                    self.witness.forget(index);
+                }
+            }
+        }
+        self.pipeline.expect_sources(u8::try_from(self.sources.len()).unwrap_or(u8::MAX));
+        self.silence_told = false;
+    }
+
+    #[cfg(feature = "metrics")]
+    fn offer_metrics(&mut self) {
+        let Some(listen) = self.config.metrics.listen else {
+            self.service.exporter = None;
+            return;
+        };
+        if self.service.exporter.as_ref().is_some_and(|exporter| exporter.address() == listen) {
+            return;
+        }
+        match crate::metrics::Exporter::start(listen, &self.path) {
+            Ok(exporter) => {
+                tracing::info!("metrics at http://{}/metrics", exporter.address());
+                self.service.exporter = Some(exporter);
+            }
+            // The clock does not depend on who watches it.
+            Err(error) => tracing::error!(%error, "going on without"),
+        }
+    }
+
+    #[cfg(not(feature = "metrics"))]
+    fn offer_metrics(&mut self) {
+        if let Some(listen) = self.config.metrics.listen {
+            tracing::warn!("nothing listens on {listen}: this program was built without the feature `metrics`");
+        }
     }
 
     fn handle_sample(&mut self, index: usize, mut sample: chronotick_core::Sample) -> bool {
@@ -307,6 +453,7 @@ impl Runner {
         );
         let expected = predicted.as_ref().map(|predicted| predicted.offset);
         sample.offset = self.leaps.normalise(sample.local, sample.offset, expected);
+        self.witness.observe(&sample, predicted.as_ref());
         let outcome = self.pipeline.handle_sample(now, &sample);
         let refused = outcome.as_ref().err().map(ToString::to_string);
         let name = self.sources[index].name();
@@ -423,6 +570,9 @@ impl Runner {
                 to: record.tier,
                 reason: record.reason.to_string(),
             }));
+            if let Some(manager) = &self.service.manager {
+                manager.status(&format!("tier {}: {}", record.tier, record.reason));
+            }
             self.tier = record.tier;
         }
         if self.journal.wants_point() {
@@ -465,6 +615,9 @@ impl Runner {
 
     /// The last record tells readers that it will not be renewed.
     fn leave(&mut self) {
+        if let Some(manager) = &self.service.manager {
+            manager.stopping();
+        }
         let now = self.clock.now();
         if let Some(target) = self.pipeline.target(now) {
             let tier = target.tier.max(Tier::Holdover);
@@ -528,8 +681,26 @@ impl Runner {
     }
 }
 
+/// The configured sources, the servers first: a source's place is its id.
+fn sources(config: &Config, stop: &Stop) -> Vec<Box<dyn Source>> {
+    let mut sources = ntp_source::sources(config, stop);
+    for address in &config.local.sources {
+        let id = SourceId(u8::try_from(sources.len()).unwrap_or(u8::MAX));
+        sources.push(Box::new(LocalSource::new(id, address, &config.local())));
+    }
+    sources
+}
+
 fn duration(span: Span) -> Duration {
     Duration::from_nanos(span.as_nanos().max(0).unsigned_abs())
+}
+
+/// What outlives a change of the counter.
+struct Remains {
+    config: Config,
+    thermometer: Thermometer,
+    stop: Stop,
+    service: Service,
 }
 
 fn open_page(config: &Config, path: &Path, clock: &Arc<dyn LocalClock>) -> Result<Publisher, Error> {

@@ -14,6 +14,7 @@ use chronotick_core::fusion::HORIZONS;
 use chronotick_core::{Pipeline, Tier};
 use serde::{Deserialize, Serialize};
 
+use super::coverage::Coverage;
 use crate::error::{Error, Kind};
 
 /// The state of a daemon. Durations carry their unit in the name; offsets are reference - local.
@@ -53,6 +54,8 @@ pub struct Status {
     pub bound_ns: Option<i64>,
     /// Temperature near the oscillator at the last sample, in degrees Celsius; `null` without a sensor.
     pub temperature_c: Option<f64>,
+    /// How often the claimed 95 % interval held lately.
+    pub coverage: Coverage,
     /// Samples used.
     pub samples_accepted: u64,
     /// Samples refused.

@@ -1,4 +1,4 @@
-//! Waking the runner out of its wait: to stop it, or because an address was resolved.
+//! Waking the runner out of its wait: to stop it, to make it read its configuration again, or because an address was resolved.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -17,6 +17,7 @@ pub struct Stop {
 #[derive(Debug)]
 struct Shared {
     stopped: Arc<AtomicBool>,
+    reload: Arc<AtomicBool>,
     reader: UnixStream,
     writer: UnixStream,
 }
@@ -34,7 +35,8 @@ impl Stop {
             Ok((reader, writer))
         };
         let (reader, writer) = pair().map_err(|cause| Error::system("cannot create a wake-up channel", cause))?;
-        Ok(Self { shared: Arc::new(Shared { stopped: Arc::new(AtomicBool::new(false)), reader, writer }) })
+        let (stopped, reload) = (Arc::default(), Arc::default());
+        Ok(Self { shared: Arc::new(Shared { stopped, reload, reader, writer }) })
     }
 
     /// Makes the loop end soon.
@@ -48,7 +50,14 @@ impl Stop {
         self.shared.stopped.load(Ordering::Acquire)
     }
 
-    /// SIGTERM and SIGINT end the loop. A second one ends the process the hard way, should the loop hang.
+    /// Makes the loop read its configuration again, if it has been told how.
+    pub fn reload(&self) {
+        self.shared.reload.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// SIGTERM and SIGINT end the loop. A second one ends the process the hard way, should the loop hang. SIGHUP makes it read
+    /// its configuration again.
     ///
     /// # Errors
     /// When the operating system refuses the handlers.
@@ -64,7 +73,17 @@ impl Stop {
             };
             register().map_err(|cause| Error::system("cannot handle signals", cause))?;
         }
-        Ok(())
+        let hangup = || -> io::Result<()> {
+            signal_hook::flag::register(signal_hook::consts::SIGHUP, Arc::clone(&self.shared.reload))?;
+            signal_hook::low_level::pipe::register(signal_hook::consts::SIGHUP, self.shared.writer.try_clone()?)?;
+            Ok(())
+        };
+        hangup().map_err(|cause| Error::system("cannot handle signals", cause))
+    }
+
+    /// Whether the configuration is to be read again, asked once for each time.
+    pub(crate) fn take_reload(&self) -> bool {
+        self.shared.reload.swap(false, Ordering::AcqRel)
     }
 
     /// Interrupts the wait without ending the loop.

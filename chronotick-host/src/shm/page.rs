@@ -420,6 +420,12 @@ impl PageWriter {
         Ok(())
     }
 
+    /// Another target for the bound; see [`PageSettings`].
+    pub fn set_target_accuracy(&mut self, target: Span) {
+        self.target_accuracy = target;
+        self.mapping.page().target_accuracy.store(target.as_nanos().cast_unsigned(), Ordering::Relaxed);
+    }
+
     /// Goes on with another counter, after the kernel has stopped trusting the one in use. The next record uses it.
     pub fn recount(&mut self, clock: &dyn LocalClock) {
         (self.scale, self.kind) = (clock.scale(), clock.kind());

@@ -122,7 +122,7 @@ impl Counters {
 }
 
 /// Resident memory in MB and processor time in s of a process, as the kernel counts them. `None` when it is gone.
-pub(super) fn usage(pid: u32) -> Option<(f64, f64)> {
+pub(crate) fn usage(pid: u32) -> Option<(f64, f64)> {
     let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
     let resident: u64 = statm.split(' ').nth(1)?.parse().ok()?;
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

@@ -16,6 +16,8 @@ mod launch;
 
 pub use config::{Affinity, Mode, WorkerConfig};
 pub use health::WorkerHealth;
+#[cfg(feature = "metrics")]
+pub(crate) use health::usage as process_usage;
 pub use launch::WORKER_VARIABLE;
 
 use std::fmt;
