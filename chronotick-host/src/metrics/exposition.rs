@@ -47,6 +47,11 @@ const GAUGES: &[(&str, &str)] = &[
     ("chronotick_worker_cpu_seconds", "Processor time of the present worker since its start."),
     ("chronotick_worker_inference_median_seconds", "Median time of the last 256 inferences."),
     ("chronotick_worker_inference_p99_seconds", "99 % quantile of the last 256 inferences."),
+    ("chronotick_expert_weight_ratio", "Share of the weight that experts of this kind have at this horizon."),
+    (
+        "chronotick_expert_rms_error_seconds",
+        "Root mean squared error of the best expert of this kind, of its frozen forecasts at this horizon.",
+    ),
     ("chronotick_source_up", "1 if the newest request to the source was answered."),
     ("chronotick_source_state", "Always 1; the labels say what the source does and what the others make of it."),
     ("chronotick_source_selected", "1 if the source agrees with the majority."),
@@ -82,6 +87,7 @@ pub fn render(status: &Status, page: Option<PageView>) -> String {
         served(status);
         read(page);
         worker(&status.worker);
+        experts(status);
         status.sources.iter().for_each(source);
     });
     handle.render()
@@ -145,6 +151,21 @@ fn worker(worker: &Value) {
     gauge!("chronotick_worker_inference_p99_seconds").set(number("inference_ms_p99") / 1e3);
     counter!("chronotick_worker_restarts_total").absolute(worker.get("restarts").and_then(Value::as_u64).unwrap_or(0));
     gauge!("chronotick_worker_cpu_seconds").set(number("cpu_s"));
+}
+
+fn experts(status: &Status) {
+    let experts = &status.experts;
+    for family in &experts.families {
+        for (node, horizon) in experts.horizons_s.iter().enumerate() {
+            let labels = [("kind", family.name.clone()), ("horizon_seconds", horizon.to_string())];
+            if let Some(&weight) = family.weights.get(node) {
+                gauge!("chronotick_expert_weight_ratio", &labels).set(weight);
+            }
+            if let Some(error) = family.rms_error_ns.get(node).copied().flatten() {
+                gauge!("chronotick_expert_rms_error_seconds", &labels).set(error / 1e9);
+            }
+        }
+    }
 }
 
 fn source(source: &SourceStatus) {

@@ -446,6 +446,7 @@ mod tests {
             interval95_ns: Some(6_000),
             bound_ns: Some(70_000),
             temperature_c: Some(31.0),
+            coverage: crate::runner::Coverage::default(),
             samples_accepted: 38,
             samples_rejected: 0,
             bound_conflicts: 0,

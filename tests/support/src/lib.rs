@@ -12,6 +12,7 @@ pub mod answers;
 pub mod campaign;
 pub mod laws;
 pub mod live;
+pub mod loopback;
 pub mod relay;
 pub mod run;
 pub mod scenario;
