@@ -76,6 +76,11 @@ const COUNTERS: &[(&str, &str)] = &[
     ("chronotick_source_answers_total", "What became of the requests."),
 ];
 
+/// The names of all metrics, without their labels, and what each means.
+pub fn catalogue() -> impl Iterator<Item = (&'static str, &'static str)> {
+    GAUGES.iter().chain(COUNTERS).copied()
+}
+
 /// The answer to a scrape. `page` is absent when no reader can attach.
 pub fn render(status: &Status, page: Option<PageView>) -> String {
     let recorder = PrometheusBuilder::new().build_recorder();

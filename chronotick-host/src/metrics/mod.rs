@@ -13,7 +13,7 @@ use std::thread;
 use chronotick_core::Tier;
 use tiny_http::{Header, Method, Request, Response, Server};
 
-pub use exposition::{PageView, render};
+pub use exposition::{PageView, catalogue, render};
 
 use crate::error::{Error, Kind};
 use crate::reader::Reader;
