@@ -34,6 +34,8 @@ pub mod sources;
 
 pub mod estimator;
 
+pub mod stability;
+
 pub mod window;
 
 pub mod forecast;

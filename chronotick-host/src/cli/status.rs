@@ -28,6 +28,13 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         }
         _ => line("offset    not known: not synchronised")?,
     }
+    // The averaging times of most interest: a minute, a quarter of an hour, some hours.
+    let stable = status.allan_deviation.iter().filter(|point| point.triples >= 8);
+    let stable: Vec<_> =
+        stable.step_by(4).map(|point| format!("{:.1e} at {:.0} s", point.deviation, point.tau_s)).collect();
+    if !stable.is_empty() {
+        line(format_args!("Allan     {}", stable.join(", ")))?;
+    }
     if let Some(celsius) = status.temperature_c {
         line(format_args!("sensor    {celsius:.1} C"))?;
     }

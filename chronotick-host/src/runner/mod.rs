@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use chronotick_core::leap::{self, LeapSecond, Leaps, Policy};
 use chronotick_core::selection::Verdict;
+use chronotick_core::stability::AllanDeviation;
 use chronotick_core::units::{Local, Rate, Span, Temperature, Timestamp, Utc};
 use chronotick_core::{Pipeline, Reason, SourceId, Tier, served};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -35,7 +36,7 @@ use self::coverage::Witness;
 use self::journal::{Event, Journal};
 use self::service_manager::ServiceManager;
 use self::source::{Known, Source};
-use self::status::{Forecasts, StatusSocket};
+use self::status::{Forecasts, Stability, StatusSocket};
 use crate::config::Config;
 use crate::error::{Error, Kind};
 use crate::feed::ChronySock;
@@ -52,6 +53,8 @@ const RENEWAL: Duration = Duration::from_secs(1);
 /// How often the worker is looked after while a question is open, and otherwise.
 const WORKER_BUSY: Duration = Duration::from_millis(5);
 const WORKER_IDLE: Duration = Duration::from_millis(250);
+/// The shortest averaging time of the oscillator's stability.
+const STABILITY_STEP: Span = Span::from_secs(16);
 /// Silence at the start after which it is mentioned.
 const SILENCE: Duration = Duration::from_secs(3);
 
@@ -87,6 +90,7 @@ pub struct Runner {
     thermometer: Thermometer,
     sources: Vec<Box<dyn Source>>,
     pipeline: Box<Pipeline>,
+    stability: AllanDeviation,
     leaps: Leaps,
     worker: Option<Supervisor>,
     publisher: Publisher,
@@ -149,6 +153,7 @@ impl Runner {
             thermometer,
             sources,
             pipeline,
+            stability: AllanDeviation::new(STABILITY_STEP),
             leaps,
             worker,
             publisher,
@@ -249,6 +254,7 @@ impl Runner {
             success_rate: if settled == 0 { 1.0 } else { accepted as f64 / settled as f64 },
             uptime_s: self.started.elapsed().as_secs_f64(),
             rate_ppm: self.pipeline.rate().as_ppm(),
+            allan_deviation: self.stability.points().map(Stability::from).collect(),
             offset_ns: synchronised.map(|record| record.utc.offset_from(record.at).as_nanos()),
             interval95_ns: record.filter(|r| r.interval.is_known()).map(|r| r.interval.half_width().as_nanos()),
             bound_ns: record.filter(|r| r.bound.is_bounded()).map(|r| r.bound.half_width().as_nanos()),
@@ -460,6 +466,9 @@ impl Runner {
         self.journal.push(Event::Exchange(journal::Exchange::new(&sample, name, predicted.as_ref(), refused)));
         match outcome {
             Ok(()) => {
+                if let Some(estimate) = self.pipeline.estimate(sample.local) {
+                    self.stability.observe(sample.local, estimate.offset);
+                }
                 if first {
                     let source = self.sources[index].name();
                     tracing::info!(source, offset_ns = sample.offset.as_nanos(), "first sample");
@@ -549,6 +558,7 @@ impl Runner {
             what: disruption.to_string(),
         }));
         self.pipeline.handle_discontinuity();
+        self.stability.break_off();
         self.leaps.reset();
         self.sources.iter_mut().for_each(|source| source.restart());
         self.counter_distrusted = disruption == Disruption::CounterDistrusted;

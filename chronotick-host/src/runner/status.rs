@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use chronotick_core::estimator::Family;
 use chronotick_core::fusion::HORIZONS;
+use chronotick_core::stability::StabilityPoint;
 use chronotick_core::{Pipeline, Tier};
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +47,9 @@ pub struct Status {
     pub uptime_s: f64,
     /// Estimated rate of the oscillator: the slope of the offset.
     pub rate_ppm: f64,
+    /// How stable the oscillator is, by averaging time.
+    #[serde(default)]
+    pub allan_deviation: Vec<Stability>,
     /// Served offset; `null` in tier raw.
     pub offset_ns: Option<i64>,
     /// Half-width of the 95 % interval; `null` when unknown.
@@ -72,6 +76,23 @@ pub struct Status {
     pub pid: u32,
     /// Its version.
     pub version: String,
+}
+
+/// Overlapping Allan deviation at one averaging time.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stability {
+    /// Averaging time, in s.
+    pub tau_s: f64,
+    /// Deviation of the relative frequency, s/s.
+    pub deviation: f64,
+    /// Triples of phases behind it; neighbouring ones overlap.
+    pub triples: u32,
+}
+
+impl From<StabilityPoint> for Stability {
+    fn from(point: StabilityPoint) -> Self {
+        Self { tau_s: point.tau.as_secs_f64(), deviation: point.deviation, triples: point.triples }
+    }
 }
 
 /// What became of the questions to the models.

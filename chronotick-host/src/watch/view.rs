@@ -442,6 +442,7 @@ mod tests {
             success_rate: 1.0,
             uptime_s: 600.0,
             rate_ppm: 40.0,
+            allan_deviation: Vec::new(),
             offset_ns: Some(START),
             interval95_ns: Some(6_000),
             bound_ns: Some(70_000),
