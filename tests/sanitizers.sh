@@ -42,7 +42,7 @@ for part in "${parts[@]}"; do
         sanitized "$part" cargo +nightly test -p chronotick-host --no-default-features --lib --target "$target" \
             --target-dir "target/sanitize-$part" -- shm:: link::
         # A workspace of its own, so that a sanitizer has little to build.
-        sanitized "$part" cargo +nightly test --manifest-path tests/sanitizers/Cargo.toml --target "$target" \
+        sanitized "$part" cargo +nightly test --manifest-path tests/lean/Cargo.toml --target "$target" \
             --target-dir "target/sanitize-$part" --test page -- --nocapture --test-threads 1
         ;;
     loom)

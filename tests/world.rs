@@ -1,33 +1,62 @@
 //! Worlds in virtual time, with everything that can go wrong in them, and the laws that hold all the same.
 //!
 //! ```text
-//! cargo test -p chronotick-tests --test world                       200 seeds of 6 hours
-//! cargo test -p chronotick-tests --test world -- --seed 17          one of them, in full
-//! cargo test -p chronotick-tests --test world -- --seeds 10000      the nightly campaign
-//! cargo test -p chronotick-tests --test world -- --family chaos --seeds 500
-//! cargo test -p chronotick-tests --test world -- --hours 720 --seeds 4     a soak
+//! cargo test -p chronotick-tests --test world                       what once failed, 200 seeds of 6 hours, four centuries
+//! cargo test -p chronotick-tests --test world -- --seed 17          one of them, in full, twice
+//! cargo test -p chronotick-tests --test world -- world              the nightly campaign: 10,000 seeds of 6 hours
+//! cargo test -p chronotick-tests --test world -- soak               30 days, every family
+//! cargo test -p chronotick-tests --test world -- chaos              2,000 seeds with all faults at random
+//! cargo test -p chronotick-tests --test world -- century            100 years with one exchange in six hours, every edge
 //! ```
+//!
+//! `--seeds N`, `--first N`, `--hours H` and `--family NAME` change any of them. Add `--release` for the long ones.
 
 use std::process::ExitCode;
 use std::time::Instant;
 
-use chronotick_tests::campaign::campaign;
+use chronotick_tests::campaign::{Campaign, campaign};
+use chronotick_tests::laws::Law;
+use chronotick_tests::regressions::REGRESSIONS;
 use chronotick_tests::run::{HORIZONS, run};
-use chronotick_tests::scenario::{Family, Scenario};
+use chronotick_tests::scenario::{EDGES, Family, Scenario};
+use chronotick_tests::supervised::resident_mb;
+
+/// What is run, by its name on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Plan {
+    /// What continuous integration does.
+    Short,
+    World,
+    Soak,
+    Chaos,
+    Century,
+}
 
 struct Options {
+    plan: Plan,
     seed: Option<u64>,
     first: u64,
-    seeds: u64,
-    hours: f64,
+    seeds: Option<u64>,
+    hours: Option<f64>,
     family: Option<Family>,
     listed: bool,
+    /// Another test is meant.
+    filtered: bool,
 }
 
 impl Options {
     /// Takes what it knows and leaves the test harness's own options alone: `cargo test` passes them to every test.
     fn parse() -> Result<Self, String> {
-        let mut options = Self { seed: None, first: 0, seeds: 200, hours: 6.0, family: None, listed: false };
+        let mut options = Self {
+            plan: Plan::Short,
+            seed: None,
+            first: 0,
+            seeds: None,
+            hours: None,
+            family: None,
+            listed: false,
+            filtered: false,
+        };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
             let mut number = || -> Result<f64, String> {
@@ -42,25 +71,61 @@ impl Options {
             match argument.as_str() {
                 "--seed" => options.seed = Some(number()? as u64),
                 "--first" => options.first = number()? as u64,
-                "--seeds" => options.seeds = number()? as u64,
-                "--hours" => options.hours = number()?,
+                "--seeds" => options.seeds = Some(number()? as u64),
+                "--hours" => options.hours = Some(number()?),
                 "--family" => {
                     let name = arguments.next().unwrap_or_default();
                     let family = Family::ALL.into_iter().find(|f| f.name() == name);
                     options.family = Some(family.ok_or(format!("no family called {name}"))?);
                 }
+                // The harness's options that take a value.
+                "--test-threads" | "--skip" | "--color" | "--format" | "--logfile" | "--shuffle-seed" => {
+                    let _ = arguments.next();
+                }
                 "--list" => options.listed = true,
-                _ => {}
+                "world" => options.plan = Plan::World,
+                "soak" => options.plan = Plan::Soak,
+                "chaos" => options.plan = Plan::Chaos,
+                "century" => options.plan = Plan::Century,
+                name => options.filtered |= !name.starts_with('-'),
             }
         }
         Ok(options)
     }
 
+    fn hours(&self) -> f64 {
+        self.hours.unwrap_or(if self.plan == Plan::Soak { 720.0 } else { 6.0 })
+    }
+
+    fn seeds(&self) -> u64 {
+        self.seeds.unwrap_or(match self.plan {
+            Plan::Short => 200,
+            Plan::World => 10_000,
+            Plan::Soak => Family::ALL.len() as u64,
+            Plan::Chaos => 2_000,
+            Plan::Century => EDGES.len() as u64,
+        })
+    }
+
+    fn family(&self) -> Option<Family> {
+        self.family.or((self.plan == Plan::Chaos).then_some(Family::Chaos))
+    }
+
     fn scenario(&self, seed: u64) -> Scenario {
-        match self.family {
-            Some(family) => Scenario::of_family(family, seed, self.hours),
-            None => Scenario::new(seed, self.hours),
+        match self.family() {
+            _ if self.plan == Plan::Century => {
+                Scenario::century(seed, usize::try_from(seed % EDGES.len() as u64).unwrap_or(0))
+            }
+            Some(family) => Scenario::of_family(family, seed, self.hours()),
+            None => Scenario::new(seed, self.hours()),
         }
+    }
+
+    /// How to see one seed of this again.
+    fn again(&self, seed: u64) -> String {
+        let plan = if self.plan == Plan::Century { "century " } else { "" };
+        let family = self.family().map(|f| format!(" --family {}", f.name())).unwrap_or_default();
+        format!("cargo test -p chronotick-tests --test world -- {plan}--seed {seed} --hours {}{family}", self.hours())
     }
 }
 
@@ -76,10 +141,18 @@ fn main() -> ExitCode {
         println!("world: test");
         return ExitCode::SUCCESS;
     }
-    match options.seed {
-        Some(seed) => one(&options.scenario(seed)),
-        None => many(&options),
+    if options.filtered {
+        return ExitCode::SUCCESS;
     }
+    if let Some(seed) = options.seed {
+        return one(&options.scenario(seed));
+    }
+    let mut sound = regressions();
+    sound &= many(&options);
+    if options.plan == Plan::Short && options.seeds.is_none() {
+        sound &= many(&Options { plan: Plan::Century, first: 0, seeds: None, hours: None, family: None, ..options });
+    }
+    if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// One seed, twice: all that was seen, and that it is the same both times.
@@ -99,7 +172,10 @@ fn one(scenario: &Scenario) -> ExitCode {
     for violation in &outcome.violations {
         println!("broken: {} at {:.0} s: {}", violation.law, violation.at, violation.detail);
     }
-    println!("{} samples, {} broken, digest {:016x}", outcome.samples, outcome.violated, outcome.digest);
+    println!(
+        "{} samples, {} broken, largest error {:.2} of what its exchanges allow, digest {:016x}",
+        outcome.samples, outcome.violated, outcome.strain, outcome.digest
+    );
     if run(scenario) != outcome {
         println!("broken: the same seed gave another run");
         return ExitCode::FAILURE;
@@ -107,28 +183,71 @@ fn one(scenario: &Scenario) -> ExitCode {
     if outcome.violated == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn many(options: &Options) -> ExitCode {
+/// What once failed.
+fn regressions() -> bool {
+    let mut sound = true;
+    for (family, seed, hours, what) in REGRESSIONS {
+        for violation in run(&Scenario::of_family(family, seed, hours)).violations {
+            sound = false;
+            println!("{}: 1 seeds; again: --seed {seed} --family {}, where once {what}", violation.law, family.name());
+        }
+    }
+    sound
+}
+
+fn many(options: &Options) -> bool {
     let started = Instant::now();
-    let campaign = campaign(options.first, options.seeds, |seed| options.scenario(seed));
+    let seeds = options.seeds();
+    // Runs that last show whether memory grows with time: after the first and after the last it is about the same.
+    let long = matches!(options.plan, Plan::Soak | Plan::Century) && seeds > 1;
+    let after_the_first = if long {
+        let _ = run(&options.scenario(options.first));
+        resident_mb()
+    } else {
+        0.0
+    };
+    let campaign = campaign(options.first, seeds, |seed| options.scenario(seed));
+    let grown = if long { resident_mb() - after_the_first } else { 0.0 };
     let took = started.elapsed().as_secs_f64();
-    println!("error / inside 95 % / width over error / error over best expert, geometric means over runs\n");
-    print!("{}", campaign.table());
+    let judged = options.plan != Plan::Century;
+    if judged {
+        println!("error / inside 95 % / width over error / error over best expert, geometric means over runs\n");
+        print!("{}", campaign.table());
+        println!();
+    }
     println!(
-        "\n{} seeds of {} h in {took:.0} s: {:.0} times real time on two threads, {} exchanges",
-        options.seeds,
-        options.hours,
+        "{:?}: {seeds} seeds of {:.0} h in {took:.0} s: {:.0} times real time on two threads, {} exchanges; largest error \
+         with fresh measurements {:.2} of what its exchanges allow (seed {})",
+        options.plan,
+        campaign.seconds / seeds as f64 / 3600.0,
         campaign.seconds / took,
-        campaign.samples
+        campaign.samples,
+        campaign.strain.0,
+        campaign.strain.1
     );
+    report(options, &campaign);
+    let mut sound = campaign.violated == 0;
+    // The limits are those of six hours from nothing.
+    let pooled = if judged && options.hours() >= 6.0 { campaign.broken() } else { Vec::new() };
+    for (law, detail) in &pooled {
+        println!("{law}: {seeds} seeds; again: all of them: {detail}");
+    }
+    sound &= pooled.is_empty();
+    if long {
+        println!("resident memory grew by {grown:.1} MB after the first run");
+        if grown > 16.0 {
+            println!("{}: {seeds} seeds; again: all of them", Law::Memory);
+            sound = false;
+        }
+    }
+    sound
+}
+
+fn report(options: &Options, campaign: &Campaign) {
     for (seed, violation) in campaign.violations.iter().take(20) {
         println!("seed {seed}: broken: {} at {:.0} s: {}", violation.law, violation.at, violation.detail);
     }
     for (law, (seeds, seed)) in campaign.laws() {
-        let family = options.family.map(|f| format!(" --family {}", f.name())).unwrap_or_default();
-        println!(
-            "{law}: {seeds} seeds; again: cargo test -p chronotick-tests --test world -- --seed {seed} --hours {}{family}",
-            options.hours
-        );
+        println!("{law}: {seeds} seeds; again: {}", options.again(seed));
     }
-    if campaign.violated == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

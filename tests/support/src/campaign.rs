@@ -21,7 +21,16 @@ pub struct Campaign {
     pub seconds: f64,
     /// Exchanges.
     pub samples: u64,
+    /// The largest error with fresh measurements, as a share of what its exchanges allow, and the seed of that run.
+    pub strain: (f64, u64),
 }
+
+/// Between these the 95 % interval has to cover, by horizon, in the families where nothing is hidden from an estimator.
+pub const COVERAGE: [(f64, f64); HORIZONS.len()] = [(0.93, 0.97); HORIZONS.len()];
+/// So much larger than that of the best expert, picked with hindsight for each run and horizon, may the error be there.
+pub const REGRET: [f64; HORIZONS.len()] = [1.05; HORIZONS.len()];
+/// Fewer runs than this say nothing of either.
+const ENOUGH: u32 = 30;
 
 #[derive(Clone, Debug, Default)]
 struct Row {
@@ -39,6 +48,8 @@ struct Cell {
     width: f64,
     regret: f64,
     runs: u32,
+    /// Sums over runs of what the error of a share needs: inside^2, inside x count, count^2.
+    moments: [f64; 3],
 }
 
 /// Runs the seeds from `first` on, on two threads. The result does not depend on their timing.
@@ -82,6 +93,9 @@ impl Campaign {
         self.violated += u64::from(outcome.violated);
         self.seconds += outcome.scenario.seconds;
         self.samples += outcome.samples;
+        if outcome.strain > self.strain.0 {
+            self.strain = (outcome.strain, seed);
+        }
         self.violations.extend(outcome.violations.into_iter().map(|v| (seed, v)));
     }
 
@@ -94,11 +108,29 @@ impl Campaign {
         laws
     }
 
-    /// Share of predictions inside the 95 % interval at `horizon`, over all families where one is promised.
-    pub fn coverage(&self, horizon: usize) -> f64 {
-        let cells = self.rows.values().map(|r| r.horizons[horizon]);
-        let (inside, count) = cells.fold((0, 0), |(i, n), c| (i + c.inside, n + c.count));
-        inside as f64 / count as f64
+    /// The laws of whole campaigns, over the families where nothing is hidden: each broken one in a line. A share that is off
+    /// by less than two of its standard errors (runs are independent, predictions within one are not) is not held against it.
+    pub fn broken(&self) -> Vec<(Law, String)> {
+        let mut broken = Vec::new();
+        for (horizon, h) in HORIZONS.iter().enumerate() {
+            let plain = self.rows.iter().filter(|(family, _)| family.is_plain());
+            let cell = plain.map(|(_, row)| row.horizons[horizon]).fold(Cell::default(), Cell::with);
+            if cell.runs < ENOUGH {
+                continue;
+            }
+            let (share, error) = cell.coverage();
+            let (low, high) = COVERAGE[horizon];
+            if share + 2.0 * error < low || share - 2.0 * error > high {
+                let [share, error, low, high] = [share, error, low, high].map(|x| 100.0 * x);
+                let detail = format!("{share:.1} +- {error:.1} % inside at {h} s, not {low:.0} to {high:.0} %");
+                broken.push((Law::Coverage, detail));
+            }
+            let regret = (cell.regret / f64::from(cell.runs)).exp();
+            if regret > REGRET[horizon] {
+                broken.push((Law::Regret, format!("{regret:.2} times the best at {h} s, not {}", REGRET[horizon])));
+            }
+        }
+        broken
     }
 
     /// Markdown: a row a family, and for each horizon the error, the coverage, the width and the regret.
@@ -147,6 +179,29 @@ impl Cell {
         self.width += (tally.width / n / rmse).ln();
         self.regret += 0.5 * (tally.squares / best.max(1e-30)).ln();
         self.runs += 1;
+        let (inside, count) = (f64::from(tally.inside), f64::from(tally.count));
+        self.moments =
+            [self.moments[0] + inside * inside, self.moments[1] + inside * count, self.moments[2] + count * count];
+    }
+
+    fn with(self, other: Self) -> Self {
+        Self {
+            count: self.count + other.count,
+            inside: self.inside + other.inside,
+            error: self.error + other.error,
+            width: self.width + other.width,
+            regret: self.regret + other.regret,
+            runs: self.runs + other.runs,
+            moments: std::array::from_fn(|i| self.moments[i] + other.moments[i]),
+        }
+    }
+
+    /// The share inside, and its standard error as a ratio of sums over independent runs.
+    fn coverage(&self) -> (f64, f64) {
+        let share = self.inside as f64 / self.count as f64;
+        let [inside2, both, count2] = self.moments;
+        let squares = inside2 - 2.0 * share * both + share * share * count2;
+        (share, squares.max(0.0).sqrt() / self.count as f64)
     }
 }
 

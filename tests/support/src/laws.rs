@@ -27,6 +27,21 @@ pub enum Law {
     Panic,
     /// A refused sample or forecast is an error, and nonsense is refused.
     Refused,
+    /// With fresh measurements the estimate is no further off than the exchanges that it rests on can be, and the oscillator
+    /// can have moved since.
+    Accurate,
+    /// Nothing better than the operating system's clock is served between waking up and the first exchange.
+    Awake,
+    /// While every assumption holds no exchange contradicts the bound.
+    FalseAlarm,
+    /// An honest server is heard while most of those that speak are honest.
+    Heard,
+    /// Over a campaign, the 95 % interval covers as often as it says, at every horizon.
+    Coverage,
+    /// Over a campaign, the estimate is hardly worse than the best expert picked with hindsight.
+    Regret,
+    /// Memory does not grow with time.
+    Memory,
 }
 
 impl fmt::Display for Law {
@@ -43,6 +58,13 @@ impl fmt::Display for Law {
             Self::Noticed => "lying majority noticed",
             Self::Panic => "nothing panics",
             Self::Refused => "nonsense refused",
+            Self::Accurate => "as accurate as its exchanges",
+            Self::Awake => "nothing claimed after waking up",
+            Self::FalseAlarm => "no false alarm",
+            Self::Heard => "honest majority heard",
+            Self::Coverage => "coverage within its limits",
+            Self::Regret => "hardly worse than the best expert",
+            Self::Memory => "memory constant",
         })
     }
 }

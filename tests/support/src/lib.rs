@@ -14,6 +14,7 @@ pub mod laws;
 pub mod live;
 pub mod loopback;
 pub mod relay;
+pub mod regressions;
 pub mod run;
 pub mod scenario;
 pub mod supervised;

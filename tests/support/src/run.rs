@@ -23,6 +23,10 @@ pub const HORIZONS: [f64; 6] = [0.0, 64.0, 256.0, 1024.0, 4096.0, 14_400.0];
 const FREEZE: f64 = 256.0;
 /// Seconds before the first.
 const SETTLING: f64 = 1800.0;
+/// Worlds of longer steps have no predictions judged: horizons are whole steps.
+const FINE_STEP: f64 = 64.0;
+/// Exchanges that an estimate rests on.
+const RESTS_ON: usize = 64;
 /// Violations kept of one run; one is enough to fail.
 const KEPT: usize = 8;
 
@@ -63,6 +67,8 @@ pub struct Outcome {
     pub samples: u64,
     /// Conflicts with the bound that the core reported.
     pub conflicts: u32,
+    /// The largest error with fresh measurements, as a share of what its exchanges allow.
+    pub strain: f64,
     /// A digest of everything that was served: two runs of one seed agree in it.
     pub digest: u64,
 }
@@ -100,8 +106,16 @@ struct Run<'a> {
     /// Conflicts that the core had reported when a liar last had the majority of those heard: what it was confined to then
     /// is promised again only once the core has noticed and forgotten it.
     poisoned: Option<u32>,
+    /// Whether that has ever been the case.
+    ever_poisoned: bool,
     /// Whether the core has refused a server for what others say.
     noticed: bool,
+    /// The machine has slept, and no exchange was made since.
+    just_woken: bool,
+    /// When the estimate began from nothing, in s.
+    began: f64,
+    /// Error bounds of the newest exchanges taken in.
+    budgets: VecDeque<Span>,
     /// What no exchange can tell from the offset: errors are counted from there, bounds from the truth.
     unseen: Span,
 }
@@ -126,6 +140,7 @@ fn started(scenario: &Scenario) -> Run<'_> {
         violated: 0,
         samples: 0,
         conflicts: 0,
+        strain: 0.0,
         digest: 0xcbf2_9ce4_8422_2325,
     };
     let polls = scenario.world.servers.iter().map(|s| s.poll).fold(f64::INFINITY, f64::min);
@@ -147,7 +162,11 @@ fn started(scenario: &Scenario) -> Run<'_> {
         silence_since: START,
         spacing: polls,
         poisoned: None,
+        ever_poisoned: false,
         noticed: false,
+        just_woken: false,
+        began: 0.0,
+        budgets: VecDeque::new(),
         heard: vec![None; scenario.world.servers.len()],
         unseen: Span::from_secs_f64(unseen(scenario)),
     }
@@ -173,7 +192,7 @@ impl Run<'_> {
             }
             let elapsed = world.elapsed();
             if let Some((_, what)) = interruptions.next_if(|i| i.0 <= elapsed) {
-                self.interrupt(what, truth.local);
+                self.interrupt(what, truth.local, elapsed);
             }
             let true_offset = Offset::from_nanos(truth.offset.as_nanos().saturating_add(self.base));
             self.step(truth.local, true_offset, elapsed);
@@ -219,10 +238,11 @@ impl Run<'_> {
             }
         }
         self.judge_servers(now);
+        self.judge_waking(now, elapsed);
         self.judge_estimate(now, truth, news, elapsed);
         self.publish(now, elapsed);
         self.judge_reading(now, truth, elapsed);
-        if elapsed >= self.frozen_at {
+        if elapsed >= self.frozen_at && self.scenario.world.step <= FINE_STEP {
             self.freeze(now, elapsed);
         }
         self.judge_predictions(now, truth, elapsed);
@@ -273,17 +293,30 @@ impl Run<'_> {
                     self.spacing += (gap - self.spacing) / 8.0;
                 }
                 self.last_sample = Some(sample.local);
+                self.just_woken = false;
+                if self.budgets.len() == RESTS_ON {
+                    self.budgets.pop_front();
+                }
+                self.budgets.push_back(sample.error_bound());
                 self.silence_since = sample.local;
                 true
             }
             Err(error) => {
-                self.noticed |= matches!(error, SampleError::NoMajority | SampleError::Outvoted);
+                let outvoted = matches!(error, SampleError::NoMajority | SampleError::Outvoted);
+                self.noticed |= outvoted;
+                let server = &self.scenario.world.servers[usize::from(sample.source.0)];
+                let honest = matches!(server.conduct, Conduct::Honest | Conduct::Silent { .. });
+                if outvoted && honest && self.is_promised() {
+                    self.violate(Law::Heard, elapsed, format!("{error}: {sample:?}"));
+                }
                 false
             }
         }
     }
 
-    fn interrupt(&mut self, what: Interruption, now: Timestamp<Local>) {
+    fn interrupt(&mut self, what: Interruption, now: Timestamp<Local>, elapsed: f64) {
+        self.began = elapsed;
+        self.budgets.clear();
         self.pending.clear();
         self.answers.clear();
         self.inbox.clear();
@@ -306,6 +339,7 @@ impl Run<'_> {
                 let raw = Target { reason: Reason::Suspended, ..Target::raw(now, Offset::from_nanos(self.base)) };
                 self.served.update(&raw);
                 self.pipeline.handle_discontinuity();
+                self.just_woken = true;
             }
         }
     }
@@ -329,8 +363,38 @@ impl Run<'_> {
         let conflicts = self.pipeline.bound_conflicts();
         if lying > 0 && 2 * lying >= count {
             self.poisoned = Some(conflicts);
+            self.ever_poisoned = true;
         } else if self.poisoned.is_some_and(|before| conflicts > before) {
             self.poisoned = None;
+        }
+    }
+
+    /// What is known from before a sleep does not outlive it, and contradictions are not imagined.
+    fn judge_waking(&mut self, now: Timestamp<Local>, elapsed: f64) {
+        let tier = self.served.record().map_or(Tier::Raw, |record| record.tier);
+        if self.just_woken && (tier != Tier::Raw || self.pipeline.estimate(now).is_some()) {
+            self.violate(Law::Awake, elapsed, format!("tier {tier} before the first exchange"));
+        }
+        let conflicts = self.pipeline.bound_conflicts();
+        if self.scenario.promised && !self.ever_poisoned && conflicts > 0 {
+            self.violate(Law::FalseAlarm, elapsed, format!("{conflicts} conflicts in a world without a lie"));
+        }
+    }
+
+    /// An estimate with fresh measurements is wrong by no more than the worst of the exchanges that it rests on, and what a
+    /// rate that is known to 5 ppm can do in four polls.
+    fn judge_accuracy(&mut self, now: Timestamp<Local>, tier: Tier, error: Span, elapsed: f64) {
+        const RATE: f64 = 5e-6;
+        let settled = self.budgets.len() == RESTS_ON && elapsed - self.began >= SETTLING;
+        if tier > Tier::Filter || !settled || !self.is_promised() {
+            return;
+        }
+        let budget = self.budgets.iter().max().map_or(0.0, |worst| worst.as_secs_f64());
+        let age = now.since(self.silence_since).as_secs_f64();
+        let allowed = budget + RATE * (age + 4.0 * self.spacing);
+        self.outcome.strain = self.outcome.strain.max(error.as_secs_f64() / allowed);
+        if error.as_secs_f64() > allowed {
+            self.violate(Law::Accurate, elapsed, format!("off by {error:?}, at most {allowed:e} s"));
         }
     }
 
@@ -346,6 +410,7 @@ impl Run<'_> {
         if self.is_promised() && error > bound {
             self.violate(Law::Bound, elapsed, format!("off by {error:?}, bound {bound:?}, tier {}", estimate.tier));
         }
+        self.judge_accuracy(now, estimate.tier, error, elapsed);
         if interval < Span::ZERO || bound < Span::ZERO {
             self.violate(Law::Finite, elapsed, format!("interval {interval:?}, bound {bound:?}"));
         }

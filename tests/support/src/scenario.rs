@@ -1,7 +1,7 @@
 //! What happens in one run: the world, the servers' conduct, the faults and their instants, all from one seed.
 
 use chronotick_host::sim::kinds::{Kind, Split};
-use chronotick_host::sim::network::Conduct;
+use chronotick_host::sim::network::{Conduct, ServerParams};
 use chronotick_host::sim::stream;
 use chronotick_host::sim::world::WorldParams;
 use rand::RngExt;
@@ -11,10 +11,15 @@ use crate::answers::Answers;
 /// Families of scenarios; each is a row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Family {
-    /// One honest server, a world from the training ranges.
+    /// One honest server whose path hides nothing but a constant asymmetry, a world from the training ranges: here the 95 %
+    /// interval has to keep its word.
     Honest,
-    /// One honest server, a world from ranges that nothing was tuned on.
+    /// The same from ranges that nothing was tuned on.
     HeldOut,
+    /// One honest server whose own error, routes and queues hide what no estimator can see: bounds only.
+    Hidden,
+    /// The same, and the server's claimed budget is far above the delay and used to its end.
+    Budget,
     /// Three to five servers, a minority of them wrong in some way.
     Minority,
     /// Half of the servers or more are wrong: no bound can be promised, and the tier has to say so.
@@ -33,9 +38,11 @@ pub enum Family {
 
 impl Family {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Honest,
         Self::HeldOut,
+        Self::Hidden,
+        Self::Budget,
         Self::Minority,
         Self::Majority,
         Self::Worker,
@@ -50,6 +57,8 @@ impl Family {
         match self {
             Self::Honest => "honest",
             Self::HeldOut => "held-out",
+            Self::Hidden => "hidden",
+            Self::Budget => "budget",
             Self::Minority => "minority",
             Self::Majority => "majority",
             Self::Worker => "worker",
@@ -58,6 +67,12 @@ impl Family {
             Self::Epochs => "epochs",
             Self::Chaos => "chaos",
         }
+    }
+
+    /// Whether the 95 % interval and the choice among the experts are held to their laws here: nothing is hidden from an
+    /// estimator, and nothing lies, breaks or answers nonsense.
+    pub fn is_plain(self) -> bool {
+        matches!(self, Self::Honest | Self::HeldOut)
     }
 
     /// The family of `seed`: they take turns.
@@ -133,7 +148,7 @@ impl Scenario {
         let seconds = 3600.0 * hours;
         let split = match family {
             Family::HeldOut => Split::HeldOut,
-            Family::Chaos if random.random_bool(0.5) => Split::HeldOut,
+            Family::Hidden | Family::Budget | Family::Chaos if random.random_bool(0.5) => Split::HeldOut,
             _ => Split::Training,
         };
         let mut scenario = Self {
@@ -148,6 +163,12 @@ impl Scenario {
             promised: true,
         };
         let chaos = family == Family::Chaos;
+        if family.is_plain() {
+            hide_nothing(&mut scenario.world.servers[0]);
+        }
+        if family == Family::Budget {
+            use_the_budget(&mut scenario.world.servers[0], random.random_range(0.5..2.0));
+        }
         if chaos || family == Family::Minority || family == Family::Majority {
             scenario.draw_servers(family == Family::Majority || (chaos && random.random_bool(0.3)));
         }
@@ -184,6 +205,25 @@ impl Scenario {
             let before = (before * 1e9) as i64;
             scenario.utc = edge * SECOND - before;
         }
+        scenario
+    }
+
+    /// A hundred years, one exchange in six hours: edge `era` of the calendar is crossed on the way.
+    pub fn century(seed: u64, era: usize) -> Self {
+        const CENTURY: f64 = 100.0 * 365.25 * 86_400.0;
+        let mut scenario = Self::of_family(Family::Honest, seed, CENTURY / 3600.0);
+        scenario.family = Family::Epochs;
+        // In a hundred years only an oscillator that somebody looks after stays within its maximum.
+        let oscillator = &mut scenario.world.oscillator;
+        (oscillator.ageing, oscillator.steps_per_day, oscillator.wander) = (0.0, 0.0, oscillator.wander.min(1e-11));
+        let server = &mut scenario.world.servers[0];
+        (server.poll, server.outages_per_day) = (6.0 * 3600.0, 0.01);
+        scenario.world.step = 3600.0;
+        let edge = EDGES[era % EDGES.len()];
+        // The end of 64-bit nanoseconds is approached, the others are crossed half way.
+        #[expect(clippy::cast_possible_truncation, reason = "a century in seconds")]
+        let before = if edge == EDGES[4] { CENTURY } else { CENTURY / 2.0 } as i64;
+        scenario.utc = (edge - before) * SECOND;
         scenario
     }
 
@@ -234,4 +274,18 @@ impl Scenario {
             .count();
         self.promised = 2 * lying < count;
     }
+}
+
+/// Leaves the path a constant asymmetry, which every error is counted from, and noise that exchanges show: no error of the
+/// server's own, no second route, no queue that is longer one way.
+fn hide_nothing(server: &mut ServerParams) {
+    (server.wobble, server.detour, server.route_changes_per_day) = (0.0, 0.0, 0.0);
+    let queue = (server.forward.queue * server.backward.queue).sqrt();
+    (server.forward.queue, server.backward.queue) = (queue, queue);
+}
+
+/// A budget of 10^`magnitude` ways out, and an error that is at one of its ends most of the time.
+fn use_the_budget(server: &mut ServerParams, magnitude: f64) {
+    server.root_distance = server.forward.base.max(server.backward.base) * 10f64.powf(magnitude);
+    server.wobble = 5.0 * server.root_distance;
 }

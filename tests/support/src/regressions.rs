@@ -1,0 +1,10 @@
+//! Seeds that once broke a law. Every run of the worlds begins with them; docs/SIMULATION.md says what was wrong.
+
+use crate::scenario::Family;
+
+/// Family, seed, hours, and what was wrong.
+pub const REGRESSIONS: [(Family, u64, f64, &str); 3] = [
+    (Family::Restarts, 6, 6.0, "a suspension emptied the history and not the count of the last question"),
+    (Family::Restarts, 21, 6.0, "the bound shrank along a line that led back into the confinement"),
+    (Family::HeldOut, 523, 6.0, "the bound shrank along a line that led back into the confinement"),
+];
