@@ -82,7 +82,11 @@ impl HardBound {
             }
         };
         self.now = Some(confined);
-        self.confine_rate(confined);
+        if !self.confine_rate(confined) {
+            // What the offset was confined to rests on the same exchanges as the rate that has just been contradicted.
+            self.now = Some(fresh);
+            agrees = false;
+        }
         agrees
     }
 
@@ -131,14 +135,15 @@ impl HardBound {
         )
     }
 
-    fn confine_rate(&mut self, now: Confined) {
+    /// Returns whether the mean rate up to `now` agrees with those before.
+    fn confine_rate(&mut self, now: Confined) -> bool {
         let Some(anchor) = self.anchor else {
             self.anchor = Some(now);
-            return;
+            return true;
         };
         let elapsed = now.at.since(anchor.at);
         if elapsed <= Span::ZERO {
-            return;
+            return true;
         }
         let seconds = elapsed.as_secs_f64();
         let mean =
@@ -150,11 +155,14 @@ impl HardBound {
         if low - self.max_drift > high + self.max_drift {
             self.conflicts = self.conflicts.saturating_add(1);
             self.forget_rates();
-        } else if elapsed > GENERATION {
+            return false;
+        }
+        if elapsed > GENERATION {
             self.rates[1] = self.rates[0];
             self.rates[0] = (f64::NEG_INFINITY, f64::INFINITY);
             self.anchor = Some(now);
         }
+        true
     }
 
     fn forget_rates(&mut self) {

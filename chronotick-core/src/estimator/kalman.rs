@@ -57,6 +57,13 @@ impl Kalman {
         Self { x, r: 0.0, k: 0.0, p: [var_x, 0.0, 0.0, var_r, 0.0, var_k], q, qk }
     }
 
+    /// Takes the offset and rate of `other`, with what is known of them, and knows nothing of the temperature yet.
+    pub fn begin_at(&mut self, other: &Self) {
+        let [xx, xr, _, rr, ..] = other.p;
+        (self.x, self.r, self.k) = (other.x, other.r, 0.0);
+        self.p = [xx, xr, 0.0, rr, 0.0, self.p[5]];
+    }
+
     /// Moves the state on by `step`, at a mean temperature `u` above the reference.
     pub fn predict(&mut self, step: &Step, u: f64) {
         let [xx, xr, xk, rr, rk, kk] = self.p;

@@ -241,6 +241,9 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, 
         let dt = at.since(self.at).as_secs_f64().max(0.0);
         self.at = at;
         let before = self.temperature.map(|w| w.now);
+        if temperature.is_some() && self.temperature.is_none() {
+            self.warm_up();
+        }
         if let Some(now) = temperature {
             let warmth = self.temperature.get_or_insert(Warmth {
                 zero: now,
@@ -271,6 +274,15 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, 
                 average.add(rate, forgotten(dt, tau * self.scale), precision);
             }
             self.day.add(at, rate, dt, self.scale);
+        }
+    }
+
+    /// The first temperature: the filters that learn from it have seen nothing of the time before, and begin where the leading
+    /// filter is.
+    fn warm_up(&mut self) {
+        let lead = self.plain[self.lead];
+        for filter in &mut self.warm {
+            filter.begin_at(&lead);
         }
     }
 

@@ -260,9 +260,8 @@ impl Scenario {
                 _ => Conduct::Silent { from, until: from + 7200.0 },
             };
         }
-        // The bad speak last, or a liar is believed until the others have spoken; in chaos, as it comes.
-        let shift = if self.family == Family::Chaos { random.random_range(0..count) } else { bad };
-        self.world.servers.rotate_left(shift);
+        // Anybody may speak first.
+        self.world.servers.rotate_left(random.random_range(0..count));
         for (index, server) in self.world.servers.iter_mut().enumerate() {
             server.first_poll = 0.3 * index as f64;
         }
