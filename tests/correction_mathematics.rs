@@ -2,6 +2,7 @@
 //!
 //! Seeds: proptest prints the failing case and keeps it in `proptest-regressions/`.
 
+use chronotick_core::calibration::Calibration;
 use chronotick_core::units::Local;
 use chronotick_core::{Config, Offset, Pipeline, Rate, Sample, SourceId, Span, Temperature, Timestamp};
 use proptest::prelude::*;
@@ -192,4 +193,24 @@ proptest! {
         prop_assert!(miss <= estimate.bound.half_width().as_nanos(), "off by {miss} ns: {estimate:?}");
         prop_assert!(miss <= 100_000, "off by {miss} ns: {estimate:?}");
     }
+}
+
+/// The interval's quantile has the rank of split conformal prediction, ceil(0.95 (n + 1)) of n scores: with 96 of them the
+/// 93rd, whatever the 92nd is.
+#[test]
+fn the_conformal_rank_is_exact() {
+    let factor = |small: usize| {
+        let mut calibration = Calibration::<96>::new();
+        // Four rounds of the same 96 errors, so that any 96 in a row are the same ones.
+        for _ in 0..4 {
+            for i in 0..96 {
+                let error = if i < small { 0.1 } else { 3.0 };
+                calibration.learn(error, 1.0, 0.0, 1.0, 1.0);
+            }
+        }
+        calibration.factor()
+    };
+    let (large, small) = (factor(92), factor(93));
+    assert!(large > 2.0, "the 93rd score is 3: {large}");
+    assert!(small < 1.96, "the 93rd score is 0.1: {small}");
 }

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Plants mistakes in the core one by one and shows which law catches each.
+"""Plants mistakes one by one and shows which law or test catches each.
 
-usage: tests/mutations.py [--seeds N] [NAME...]
+usage: tests/mutations.py [--seeds N] [--target DIR] [NAME...]
 
 Works on a copy of the tracked files in a temporary folder, with a target folder of its own, so the checkout stays as it is.
+Runs the worlds, and where a mistake is not of their kind another test, from the workspace in tests/lean, which builds in minutes.
 A mistake whose text is no longer in the source is an error: the list below has to follow the code.
 Prints a Markdown table for docs/SIMULATION.md. Exit code 1 when a mistake goes unnoticed.
 """
@@ -17,31 +18,50 @@ import sys
 import tempfile
 
 CORE = "chronotick-core/src/"
-# name, file, what stands there, what is planted instead
+LATCH = "chronotick-host/src/shm/latch.rs"
+# name, file, what stands there, what is planted instead, the test that has to notice (world unless named)
 MISTAKES = [
-    ("offset's sign", "pipeline.rs", "sample.offset.since(track.bank.reference()).as_secs_f64()",
-     "track.bank.reference().since(sample.offset).as_secs_f64()"),
-    ("half the delay dropped from the bound", "sample.rs",
+    ("offset's sign in the estimator", CORE + "pipeline.rs",
+     "let z = sample.offset.since(track.bank.reference()).as_secs_f64();",
+     "let z = track.bank.reference().since(sample.offset).as_secs_f64();"),
+    ("half the delay dropped from the bound", CORE + "sample.rs",
      "Span::from_nanos(self.delay.as_nanos() / 2 + self.delay.as_nanos() % 2)", "Span::from_nanos(self.delay.as_nanos() / 4)"),
-    ("root distance dropped from the bound", "sample.rs", ".saturating_add(self.root_distance)", ""),
-    ("one side of the confinement forgotten", "hard_bound.rs", "high.since(served).max(served.since(low))", "high.since(served)"),
-    ("drift since the last exchange dropped", "hard_bound.rs", "from.low.saturating_add(Rate::new(low).over(dt))", "from.low"),
-    ("slew still to apply dropped from the served bound", "served.rs", "..target.record(at, rate, correction.abs())",
-     "..target.record(at, rate, Span::ZERO)"),
-    ("served time jumps to the target", "served.rs", "let utc = on_old.max(drawn);", "let utc = wanted;"),
-    ("samples from the future taken", "pipeline.rs", "if sample.local > now {", "if false {"),
-    ("negative delays taken", "sample.rs", "if self.delay.as_nanos() < 0 {", "if false {"),
-    ("broken temperatures taken", "sample.rs", "self.temperature.is_some_and(|t| !t.is_finite())", "false"),
-    ("always fresh", "pipeline.rs", "at.since(track.last.local) <= patience", "at.since(track.last.local) <= patience || true"),
-    ("bound kept over a suspension", "pipeline.rs", "        self.hard.reset();\n", ""),
-    ("bound shrinks along the curve", "pipeline.rs", "passed.fold(self.hard.half_width(at, offset), Span::max)",
-     "passed.fold(self.hard.half_width(at, offset), |a, _| a)"),
-    ("question's age underflows", "pipeline.rs", "closed.wrapping_sub(self.asked_at[slot])", "(closed - self.asked_at[slot])"),
+    ("root distance dropped from the bound", CORE + "sample.rs", ".saturating_add(self.root_distance)", ""),
+    ("one side of the confinement forgotten", CORE + "hard_bound.rs", "high.since(served).max(served.since(low))",
+     "high.since(served)"),
+    ("drift since the last exchange dropped", CORE + "hard_bound.rs", "from.low.saturating_add(Rate::new(low).over(dt))",
+     "from.low"),
+    ("slew still to apply dropped from the served bound", CORE + "served.rs",
+     "..target.record(at, rate, correction.abs())", "..target.record(at, rate, Span::ZERO)"),
+    ("served time jumps to the target", CORE + "served.rs", "let utc = on_old.max(drawn);", "let utc = wanted;"),
+    ("samples from the future taken", CORE + "pipeline.rs", "if sample.local > now {", "if false {"),
+    ("negative delays taken", CORE + "sample.rs", "if self.delay.as_nanos() < 0 {", "if false {"),
+    ("broken temperatures taken", CORE + "sample.rs", "self.temperature.is_some_and(|t| !t.is_finite())", "false"),
+    ("always fresh", CORE + "pipeline.rs", "at.since(track.last.local) <= patience",
+     "at.since(track.last.local) <= patience || true"),
+    ("bound kept over a suspension", CORE + "pipeline.rs", "        self.hard.reset();\n", ""),
+    ("estimate kept over a suspension", CORE + "pipeline.rs",
+     "        self.track = None;\n        self.hard.reset();", "        self.hard.reset();"),
+    ("bound shrinks along the curve", CORE + "pipeline.rs",
+     "passed.fold(self.hard.half_width(at, offset), Span::max)", "passed.fold(self.hard.half_width(at, offset), |a, _| a)"),
+    ("question's age underflows", CORE + "pipeline.rs", "closed.wrapping_sub(self.asked_at[slot])",
+     "(closed - self.asked_at[slot])"),
+    ("a vote counted twice", CORE + "selection.rs",
+     "voters().map(|vote| vote.aged(at, rates)).filter(|&(low, high)| low <= point && point <= high).count()",
+     "voters().chain(self.votes.last().into_iter().chain(&self.votes[2..3]).flatten()).map(|vote| vote.aged(at, rates))"
+     ".filter(|&(low, high)| low <= point && point <= high).count()"),
+    ("a minority is enough", CORE + "selection.rs", "voters().count() / 2 + 1", "(voters().count() / 2).max(1)"),
+    ("temperature filters begin in the past", CORE + "estimator/mod.rs", "            self.warm_up();\n", ""),
+    ("conformal rank off by one", CORE + "calibration.rs", "libm::ceil(0.95 * (sorted.len() as f64 + 1.0)) as usize",
+     "libm::ceil(0.95 * (sorted.len() as f64 + 1.0)) as usize - 1", "correction_mathematics"),
+    ("writer's fence removed", LATCH, "    fence(Ordering::Release);\n    write(", "    write(", "loom_page"),
+    ("reader's fence removed", LATCH, "        fence(Ordering::Acquire);\n", "", "loom_page"),
 ]
 
 
-def run(command, folder):
+def run(test, folder, arguments):
     environment = dict(os.environ, CARGO_TARGET_DIR=str(folder / "target"))
+    command = ["cargo", "test", "--quiet", "--manifest-path", "tests/lean/Cargo.toml", "--test", test, "--", *arguments]
     return subprocess.run(command, cwd=folder / "tree", env=environment, capture_output=True, text=True)
 
 
@@ -53,13 +73,20 @@ def copy_tree(top, folder):
 
 
 def laws(output):
-    """`law: N seeds` lines of the campaign."""
-    return [f"{law} ({seeds})" for law, seeds in re.findall(r"^(.+): (\d+) seeds; again:", output, re.M)]
+    """`law: N seeds; again:` lines of the worlds, each law once; pooled laws count for all seeds."""
+    found = {}
+    for law, seeds in re.findall(r"^(.+): (\d+) seeds; again:", output, re.M):
+        found.setdefault(law, seeds)
+    return [f"{law} ({seeds})" for law, seeds in found.items()]
+
+
+def failures(output):
+    return sorted(set(re.findall(r"^    (\w+(?:::\w+)*)$", output, re.M)))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=120)
+    parser.add_argument("--seeds", type=int, default=220)
     parser.add_argument("--target", help="a target folder to build in, instead of a fresh one")
     parser.add_argument("names", nargs="*", help="only these mistakes")
     options = parser.parse_args()
@@ -71,22 +98,26 @@ def main():
         if options.target:
             (folder / "target").symlink_to(pathlib.Path(options.target).resolve())
         print("| planted mistake | caught by (seeds of %d) |\n|---|---|" % options.seeds, flush=True)
-        for title, file, old, new in [("none", None, None, None), *MISTAKES]:
+        for title, file, old, new, *rest in [("none", None, None, None), *MISTAKES]:
             if options.names and title not in options.names:
                 continue
+            test = rest[0] if rest else "world"
             original = None
             if file:
-                path = folder / "tree" / CORE / file
+                path = folder / "tree" / file
                 original = path.read_text()
                 if original.count(old) != 1:
-                    sys.exit(f"{title}: its text stands {original.count(old)} times in {CORE}{file}; bring the list up to date")
+                    sys.exit(f"{title}: its text stands {original.count(old)} times in {file}; bring the list up to date")
                 path.write_text(original.replace(old, new))
-            made = run(["cargo", "test", "--quiet", "-p", "chronotick-tests", "--test", "world", "--", "--seeds", str(options.seeds)],
-                       folder)
+            arguments = ["--seeds", str(options.seeds)] if test == "world" else []
+            made = run(test, folder, arguments)
             caught = laws(made.stdout)
+            if made.returncode and test != "world":
+                caught = [f"`{test}`: {failure}" for failure in failures(made.stdout)]
+            if "could not compile" in made.stderr:
+                sys.exit(f"{title}: does not build\n{made.stderr[-2000:]}")
             if made.returncode and not caught:
-                caught = ["does not build"] if "could not compile" in made.stderr else ["the campaign ended with an error"]
-                print(made.stderr[-2000:], file=sys.stderr)
+                sys.exit(f"{title}: ended with an error that is no law's\n{made.stderr[-2000:]}{made.stdout[-2000:]}")
             if original is not None:
                 path.write_text(original)
                 missed += not caught

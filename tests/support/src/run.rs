@@ -395,10 +395,11 @@ impl Run<'_> {
     fn judge_accuracy(&mut self, now: Timestamp<Local>, tier: Tier, error: Span, elapsed: f64) {
         const RATE: f64 = 5e-6;
         const FACTOR: f64 = 8.0;
+        const NEWEST: usize = 8;
         let settled = self.budgets.len() == RESTS_ON && elapsed - self.began >= SETTLING;
         // The votes of the honest count for hours, but exchanges that only liars make tell nobody the time.
-        let honest = self.budgets.iter().filter(|(_, honest)| *honest).count();
-        if tier > Tier::Filter || !settled || !self.is_promised() || 2 * honest <= RESTS_ON {
+        let honest = self.budgets.iter().rev().take(NEWEST).filter(|(_, honest)| *honest).count();
+        if tier > Tier::Filter || !settled || !self.is_promised() || 2 * honest <= NEWEST {
             return;
         }
         let budget = self.budgets.iter().map(|(budget, _)| budget.as_secs_f64()).fold(0.0, f64::max);
