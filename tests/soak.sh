@@ -8,15 +8,15 @@
 # reading of every program is held to the laws: inside its hard bound, never back within an epoch. After each disturbance a
 # fresh reading has to come within ten seconds; nothing may be left behind at the end.
 #
-# Programs: CHRONOTICK and SOAK_READER (by default those of target/debug, built if they are missing), chronyd from the PATH. Root
+# Programs: CHRONOTICK and SOAK_READER (by default those of target/release, built if they are missing), chronyd from the PATH. Root
 # is needed for chronyd's reference without privileges to be as simple as this, and to mount the folder: without it those two
 # disturbances are skipped and said so. The exit status is 1 when a law was broken.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 minutes=${1:-10}
-chronotick=${CHRONOTICK:-target/debug/chronotick}
-reader=${SOAK_READER:-target/debug/soak-reader}
-[ -x "$chronotick" ] && [ -x "$reader" ] || cargo build --workspace --bins || exit 1
+chronotick=${CHRONOTICK:-target/release/chronotick}
+reader=${SOAK_READER:-target/release/soak-reader}
+[ -x "$chronotick" ] && [ -x "$reader" ] || cargo build --release --workspace --bins || exit 1
 chronyd=$(PATH=$PATH:/usr/sbin:/sbin command -v chronyd) || { echo "skipped: no chronyd (apt-get install chrony)"; exit 77; }
 chronotick=$(realpath "$chronotick") reader=$(realpath "$reader")
 
