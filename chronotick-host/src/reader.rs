@@ -15,8 +15,9 @@ use chronotick_core::units::{self, Local};
 use chronotick_core::{Reason, Span, Tier};
 
 use crate::os::counter::{CounterKind, LocalClock, os_utc, suspended};
+use crate::shm::identity::Identity;
 use crate::shm::map::MappingCell;
-use crate::shm::page::{Identity, PageError, Snapshot, attach};
+use crate::shm::page::{PageError, Snapshot, attach};
 use crate::timestamp::Timestamp;
 
 /// How much counter time passes between two looks at what the arithmetic cannot see.
