@@ -205,10 +205,10 @@ fn the_conformal_rank_is_exact() {
         for _ in 0..4 {
             for i in 0..96 {
                 let error = if i < small { 0.1 } else { 3.0 };
-                calibration.learn(error, 1.0, 0.0, 1.0, 1.0);
+                calibration.learn(error, 1.0, 0.0, 1.0, 1.0, 1.0);
             }
         }
-        calibration.factor()
+        calibration.factor(1.0)
     };
     let (large, small) = (factor(92), factor(93));
     assert!(large > 2.0, "the 93rd score is 3: {large}");

@@ -52,8 +52,8 @@ MISTAKES = [
      ".filter(|&(low, high)| low <= point && point <= high).count()"),
     ("a minority is enough", CORE + "selection.rs", "voters().count() / 2 + 1", "(voters().count() / 2).max(1)"),
     ("temperature filters begin in the past", CORE + "estimator/mod.rs", "            self.warm_up();\n", ""),
-    ("conformal rank off by one", CORE + "calibration.rs", "libm::ceil(0.95 * (sorted.len() as f64 + 1.0)) as usize",
-     "libm::ceil(0.95 * (sorted.len() as f64 + 1.0)) as usize - 1", "correction_mathematics"),
+    ("conformal rank off by one", CORE + "calibration.rs", "(19 * (scores.len() + 1)).div_ceil(20)",
+     "(19 * scores.len()).div_ceil(20)", "correction_mathematics"),
     ("writer's fence removed", LATCH, "    fence(Ordering::Release);\n    write(", "    write(", "loom_page"),
     ("reader's fence removed", LATCH, "        fence(Ordering::Acquire);\n", "", "loom_page"),
 ]
