@@ -11,9 +11,11 @@ use super::{HorizonFigures, Point, Report};
 /// Stand-ins and what they become. None is a colour that anybody would draw with.
 const INK: RGBColor = RGBColor(1, 2, 3);
 const GRID: RGBColor = RGBColor(1, 2, 4);
+const PAPER: RGBColor = RGBColor(1, 2, 11);
 const SERIES: [RGBColor; 6] =
     [RGBColor(1, 2, 5), RGBColor(1, 2, 6), RGBColor(1, 2, 7), RGBColor(1, 2, 8), RGBColor(1, 2, 9), RGBColor(1, 2, 10)];
-const REPLACED: [(&str, &str); 8] = [
+const REPLACED: [(&str, &str); 9] = [
+    ("#01020B", "var(--paper)"),
     ("#010203", "var(--ink)"),
     ("#010204", "var(--grid)"),
     ("#010205", "var(--a)"),
@@ -27,7 +29,7 @@ const REPLACED: [(&str, &str); 8] = [
 const WIDTH: u32 = 760;
 const HEIGHT: u32 = 300;
 /// Of a figure with one row a tier.
-const LOW: u32 = 150;
+const LOW: u32 = 170;
 
 /// The style that all axes share.
 macro_rules! mesh {
@@ -39,8 +41,9 @@ macro_rules! mesh {
             .axis_style(INK.mix(0.5))
             .bold_line_style(GRID)
             .light_line_style(TRANSPARENT)
-            .label_style(("sans-serif", 13).into_font().color(&INK))
-            .axis_desc_style(("sans-serif", 13).into_font().color(&INK))
+            .x_label_formatter(&plain)
+            .label_style(("sans-serif", 16).into_font().color(&INK))
+            .axis_desc_style(("sans-serif", 16).into_font().color(&INK))
     };
 }
 
@@ -51,7 +54,8 @@ macro_rules! legend {
             .configure_series_labels()
             .position(SeriesLabelPosition::$place)
             .border_style(TRANSPARENT)
-            .label_font(("sans-serif", 13).into_font().color(&INK))
+            .background_style(PAPER.mix(0.8))
+            .label_font(("sans-serif", 16).into_font().color(&INK))
             .draw()?
     };
 }
@@ -162,10 +166,10 @@ fn offset(area: &Area<'_>, report: &Report, unit: &Unit) -> Drawn {
     let vertical = middle(edges.chain(dots.iter().map(|d| d.1)).collect(), 0.01);
     let mut chart = ChartBuilder::on(area)
         .margin(8)
-        .x_label_area_size(36)
-        .y_label_area_size(64)
+        .x_label_area_size(44)
+        .y_label_area_size(78)
         .build_cartesian_2d(first.hours..last.hours.max(first.hours + 1e-6), vertical.0..vertical.1)?;
-    mesh!(chart, "hours", &format!("offset, {}", unit.name)).draw()?;
+    mesh!(chart, "hours", &format!("offset, {}", unit.name)).y_label_formatter(&plain).draw()?;
     let inside = |y: f64| y.clamp(vertical.0, vertical.1);
     let wide: Vec<_> = line.iter().filter(|l| l.2.is_finite()).collect();
     let band: Vec<(f64, f64)> = wide
@@ -192,8 +196,8 @@ fn widths(area: &Area<'_>, report: &Report) -> Drawn {
     let (first, last) = (points[0].hours, points[points.len() - 1].hours);
     let mut chart = ChartBuilder::on(area)
         .margin(8)
-        .x_label_area_size(36)
-        .y_label_area_size(64)
+        .x_label_area_size(44)
+        .y_label_area_size(78)
         .build_cartesian_2d(first..last.max(first + 1e-6), ((low * 0.7).max(1e-3)..high * 1.4).log_scale())?;
     mesh!(chart, "hours", "half-width, us").y_label_formatter(&short).draw()?;
     for ((name, of), colour) in both.into_iter().zip([SERIES[0], SERIES[1]]) {
@@ -203,17 +207,17 @@ fn widths(area: &Area<'_>, report: &Report) -> Drawn {
             .label(name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
     }
-    legend!(chart, UpperLeft);
+    legend!(chart, MiddleRight);
     Ok(())
 }
 
 fn calibration(area: &Area<'_>, judged: &[&HorizonFigures]) -> Drawn {
     let mut chart = ChartBuilder::on(area)
         .margin(8)
-        .x_label_area_size(36)
-        .y_label_area_size(64)
+        .x_label_area_size(44)
+        .y_label_area_size(78)
         .build_cartesian_2d(45.0..101.0, 0.0..101.0)?;
-    mesh!(chart, "nominal coverage, %", "observed, %").draw()?;
+    mesh!(chart, "nominal coverage, %", "observed, %").y_label_formatter(&plain).draw()?;
     chart.draw_series(LineSeries::new([(45.0, 45.0), (100.0, 100.0)], INK.mix(0.5)))?;
     // Six colours: of more horizons those are shown that are evenly spread.
     let every = judged.len().div_ceil(SERIES.len());
@@ -248,8 +252,8 @@ fn skill(area: &Area<'_>, judged: &[&HorizonFigures]) -> Drawn {
     let (first, last) = (ahead[0].horizon_s, ahead[ahead.len() - 1].horizon_s);
     let mut chart = ChartBuilder::on(area)
         .margin(8)
-        .x_label_area_size(36)
-        .y_label_area_size(64)
+        .x_label_area_size(44)
+        .y_label_area_size(78)
         .build_cartesian_2d((first..last).log_scale(), (low * 0.7..high * 1.4).log_scale())?;
     mesh!(chart, "horizon, s", "median error, us").x_label_formatter(&short).y_label_formatter(&short).draw()?;
     // ChronoTick last, over the others.
@@ -268,7 +272,7 @@ fn allan(area: &Area<'_>, report: &Report) -> Drawn {
     let points = &report.allan;
     let all = || points.iter().map(|p| p.deviation.max(1e-18));
     let (low, high) = (all().fold(f64::INFINITY, f64::min), all().fold(1e-18, f64::max));
-    let mut chart = ChartBuilder::on(area).margin(8).x_label_area_size(36).y_label_area_size(64).build_cartesian_2d(
+    let mut chart = ChartBuilder::on(area).margin(8).x_label_area_size(44).y_label_area_size(78).build_cartesian_2d(
         (points[0].tau_s..points[points.len() - 1].tau_s).log_scale(),
         (low * 0.7..high * 1.4).log_scale(),
     )?;
@@ -284,10 +288,10 @@ fn temperature(area: &Area<'_>, report: &Report) -> Drawn {
     let up = middle(report.warmth.iter().map(|p| p.1).collect(), 0.02);
     let mut chart = ChartBuilder::on(area)
         .margin(8)
-        .x_label_area_size(36)
-        .y_label_area_size(64)
+        .x_label_area_size(44)
+        .y_label_area_size(78)
         .build_cartesian_2d(across.0..across.1, up.0..up.1)?;
-    mesh!(chart, "temperature, degrees Celsius", "rate, ppm").draw()?;
+    mesh!(chart, "temperature, degrees Celsius", "rate, ppm").y_label_formatter(&plain).draw()?;
     let shown = report.warmth.iter().filter(|p| p.1 >= up.0 && p.1 <= up.1);
     chart.draw_series(shown.map(|&at| Circle::new(at, 2, SERIES[0].mix(0.5).filled())))?;
     Ok(())
@@ -298,8 +302,8 @@ fn tiers(area: &Area<'_>, report: &Report) -> Drawn {
     let row = |tier: Tier| 4.0 - f64::from(tier as u8);
     let mut chart = ChartBuilder::on(area)
         .margin(8)
-        .x_label_area_size(36)
-        .y_label_area_size(64)
+        .x_label_area_size(44)
+        .y_label_area_size(78)
         .build_cartesian_2d(0.0..end, -0.5..4.5)?;
     mesh!(chart, "hours", "")
         .y_labels(5)
@@ -330,6 +334,14 @@ fn middle(mut values: Vec<f64>, cut: f64) -> (f64, f64) {
         (Some(&only), _) => (only - 1.0, only + 1.0),
         _ => (-1.0, 1.0),
     }
+}
+
+/// A number on a linear axis.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what a formatter of labels takes")]
+fn plain(value: &f64) -> String {
+    let text = format!("{value:.6}");
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    if text == "-0" { "0".to_owned() } else { text.to_owned() }
 }
 
 /// A number on a logarithmic axis.

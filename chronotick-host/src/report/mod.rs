@@ -144,7 +144,8 @@ pub struct HorizonFigures {
     pub bound_ns: f64,
     /// Errors beyond the hard bound and what the witness itself leaves open.
     pub contradicted: usize,
-    /// Observed coverage by nominal coverage. Only 0.95 is claimed; the others scale that interval like a normal one.
+    /// Observed coverage by nominal coverage. Only 0.95 is claimed; the others scale that interval like a normal one. What the
+    /// witness itself does not know is added to the interval in quadrature.
     pub coverage: Vec<Coverage>,
     /// The baselines.
     pub baselines: Vec<BaselineFigures>,
@@ -205,6 +206,8 @@ type Errors = Vec<f64>;
 struct Tally {
     errors: Errors,
     intervals: Vec<f64>,
+    /// Standard deviations of the witness.
+    doubts: Vec<f64>,
     bounds: Vec<f64>,
     contradicted: usize,
     rivals: Vec<Errors>,
@@ -277,6 +280,7 @@ pub fn gather(
             deviations.push(seen.deviation);
             tally.errors.push(error(estimate.offset));
             tally.intervals.push(interval);
+            tally.doubts.push(seen.deviation);
             tally.bounds.push(bound);
             tally.contradicted += usize::from(error(estimate.offset) > bound + seen.bound);
             let rivals = [plain.estimate(target).map(|e| error(e.offset))]
@@ -439,13 +443,14 @@ fn feed(
 }
 
 fn figures_of(horizon: Span, tally: Tally) -> HorizonFigures {
-    let Tally { mut errors, mut intervals, mut bounds, contradicted, rivals } = tally;
+    let Tally { mut errors, mut intervals, doubts, mut bounds, contradicted, rivals } = tally;
     let count = (errors.len() as f64).max(1.0);
     let coverage = LEVELS.map(|(nominal, quantile)| {
-        let inside = errors.iter().zip(&intervals).filter(|(error, half)| **error <= **half * quantile / 1.96).count();
+        let claims = intervals.iter().zip(&doubts).map(|(half, doubt)| quantile * (half / 1.96).hypot(*doubt));
+        let inside = errors.iter().zip(claims).filter(|(error, claim)| **error <= *claim).count();
         Coverage { nominal, observed: if errors.is_empty() { f64::NAN } else { inside as f64 / count } }
     });
-    let names = ["without models"].into_iter().chain(Baseline::ALL.map(Baseline::name));
+    let names = ["no models"].into_iter().chain(Baseline::ALL.map(Baseline::name));
     let median = quantile(&mut errors, 0.5);
     let baselines = names.zip(rivals).map(|(name, mut errors)| {
         errors.retain(|error| error.is_finite());

@@ -165,13 +165,20 @@ fn daemon(out: &mut String, report: &Report) {
 }
 
 fn witness(out: &mut String, report: &Report) {
+    let blurred = report.horizons.first().is_some_and(|now| 1.96 * report.witness_deviation_ns > now.interval95_ns);
     let told = if report.witness == "truth" {
         "Errors are against the known truth.".to_owned()
     } else {
         format!(
             "Errors are against hindsight: a line through the exchanges on both sides of each target, known to {} (one standard \
-             deviation). What the path's asymmetry hides from every exchange is hidden from it too.",
-            nanos(report.witness_deviation_ns)
+             deviation), which is added to the interval where coverage is counted. What the path's asymmetry hides from every \
+             exchange is hidden from hindsight too.{}",
+            nanos(report.witness_deviation_ns),
+            if blurred {
+                " Here it is no surer than the clock itself, so errors and coverage now say little."
+            } else {
+                ""
+            }
         )
     };
     let _ = writeln!(out, "<p>{told} Each forecast was frozen before its target; nothing later entered it.</p>");
@@ -224,7 +231,8 @@ fn skill(out: &mut String, report: &Report) {
         .iter()
         .map(|h| {
             let rivals = h.baselines.iter().map(|b| match b.skill.is_finite() {
-                true => format!("{} ({:+.0} %)", nanos(b.median_error_ns), 100.0 * b.skill),
+                // Without a sign for none.
+                true => format!("{} ({:+.0} %)", nanos(b.median_error_ns), (100.0 * b.skill).round() + 0.0),
                 false => nanos(b.median_error_ns),
             });
             [words::horizon(h.horizon_s), nanos(h.median_error_ns)].into_iter().chain(rivals).collect()
@@ -232,7 +240,8 @@ fn skill(out: &mut String, report: &Report) {
         .collect();
     table(out, &head, &rows);
     out.push_str(
-        "<p class=\"soft\">Median errors, frozen at the same instants. In brackets the skill: by how much ChronoTick's is \
+        "<p class=\"soft\">Median errors, frozen at the same instants: ChronoTick without its models, straight lines through the \
+         last quarter of an hour and the last four hours, and the last offset held. In brackets the skill: by how much ChronoTick's is \
          smaller; below zero the baseline was better.</p>\n",
     );
 }

@@ -1,7 +1,8 @@
 //! What the offset really was, as far as a recording can tell, and what simple extrapolations would have said.
 //!
-//! **Witness.** Around an instant a line is fitted to the nearest exchanges on both sides, weighted by
-//! `(1 + excess delay / usual excess)^-4`: what queued is believed less. It uses what came after, so it is a witness and never a
+//! **Witness.** Around an instant lines are fitted to the 8, 16, 32 and 64 nearest exchanges on either side, weighted by
+//! `(1 + excess delay / usual excess)^-4`: what queued is believed less. The line that is surest of itself speaks: a quiet network has
+//! no need of many exchanges, and where the clock bends, more of them scatter more. It uses what came after, so it is a witness and never a
 //! forecast. Its own error is not zero: the part of the path's asymmetry that never changes is in it, as in every exchange.
 //! Where the truth is known (a simulated world) it takes the witness's place.
 
@@ -9,7 +10,7 @@ use chronotick_core::Sample;
 use chronotick_core::units::{Local, Offset, Span, Timestamp};
 
 /// Exchanges on either side.
-const SIDE: usize = 8;
+const SIDES: [usize; 4] = [8, 16, 32, 64];
 /// Fewest on either side.
 const FEWEST: usize = 3;
 /// An instant further than this many usual intervals from its neighbours has no witness.
@@ -60,18 +61,18 @@ impl<'a> Witness<'a> {
             return Some(Testimony { offset, deviation: 0.0, bound: 0.0 });
         }
         let next = self.samples.partition_point(|s| s.local < at);
-        let near = &self.samples[next.saturating_sub(SIDE)..(next + SIDE).min(self.samples.len())];
-        let (before, after) = (next.min(SIDE), near.len() - next.min(SIDE));
-        if before < FEWEST || after < FEWEST {
+        if next < FEWEST || next + FEWEST > self.samples.len() {
             return None;
         }
-        let reach = (GAP * self.spacing).max(1e-3);
-        let apart = near[before].local.since(near[before - 1].local).as_secs_f64();
-        if apart > reach {
+        let (before, after) = (&self.samples[next - 1], &self.samples[next]);
+        if after.local.since(before.local).as_secs_f64() > (GAP * self.spacing).max(1e-3) {
             return None;
         }
-        let line = line_through(near, at)?;
-        let bound = near[before - 1].error_bound().as_secs_f64().max(near[before].error_bound().as_secs_f64());
+        let lines = SIDES.iter().filter_map(|side| {
+            line_through(&self.samples[next.saturating_sub(*side)..(next + side).min(self.samples.len())], at)
+        });
+        let line = lines.min_by(|a, b| a.deviation.total_cmp(&b.deviation))?;
+        let bound = before.error_bound().as_secs_f64().max(after.error_bound().as_secs_f64());
         Some(Testimony { offset: line.offset, deviation: line.deviation, bound })
     }
 }
@@ -133,9 +134,9 @@ impl Baseline {
 
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Hold => "hold the last offset",
-            Self::Line => "line of 15 minutes",
-            Self::LongLine => "line of 4 hours",
+            Self::Hold => "hold",
+            Self::Line => "line of 15 min",
+            Self::LongLine => "line of 4 h",
         }
     }
 

@@ -91,11 +91,15 @@ impl State {
         points
     }
 
-    /// How many of the exchanges that were used and had a claim were inside it: (inside the 95 % interval, all).
-    pub fn covered(&self) -> (usize, usize) {
+    /// How many of the exchanges that were used contradict the hard bound predicted for them beyond what their own delay and
+    /// budget leave open, and how many had one.
+    pub fn contradicted(&self) -> (usize, usize) {
         let used = self.exchanges.iter().filter(|e| e.refused.is_none());
-        let judged = used.filter_map(|e| Some((e.residual_ns?, e.interval95_ns?)));
-        judged.fold((0, 0), |(inside, all), (residual, half)| (inside + usize::from(residual.abs() <= half), all + 1))
+        let judged = used.filter_map(|e| {
+            let own = (e.delay_ns / 2).saturating_add(e.root_distance_ns);
+            Some(e.residual_ns?.saturating_abs() > e.bound_ns?.saturating_add(own))
+        });
+        judged.fold((0, 0), |(beyond, all), is_beyond| (beyond + usize::from(is_beyond), all + 1))
     }
 }
 

@@ -24,13 +24,14 @@ const EXPERT_ROWS: u16 = 7;
 /// Below this a terminal is too small for charts.
 const LEAST: (u16, u16) = (48, 16);
 
-const HELP: [&str; 17] = [
+const HELP: [&str; 18] = [
     "left    served offset less a straight line (its slope is the",
     "        rate in the title), with the 95 % interval (lines) and",
     "        the hard bound (dots), on a scale that grows towards",
     "        the edges so that all three are seen",
     "right   residuals: each exchange less what was predicted for",
-    "        it before it was known, with the predicted interval",
+    "        it before it was known; the lines are the 95 % interval",
+    "        of the offset, to which an exchange adds its own noise",
     "sources reach is the register of RFC 5905, octal: 377 means",
     "        that the last eight requests were answered",
     "experts share of the weight by horizon, in percent",

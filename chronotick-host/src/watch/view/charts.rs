@@ -48,8 +48,8 @@ pub(super) fn offset(frame: &mut Frame<'_>, area: Rect, state: &State, look: &Lo
 
 /// Each exchange less what was predicted for it, with the interval that was predicted.
 pub(super) fn residuals(frame: &mut Frame<'_>, area: Rect, state: &State, look: &Look) {
-    let (inside, all) = state.covered();
-    let share = if all == 0 { String::new() } else { format!("{inside} of {all} inside 95 % ") };
+    let (beyond, all) = state.contradicted();
+    let share = if all == 0 { String::new() } else { format!("{beyond} of {all} beyond bound ") };
     let block = titled(format!("residuals  {share}"), look);
     let now = state.newest.as_ref().map_or(i64::MIN, |newest| newest.utc_ns);
     let limit = look.span.seconds();
