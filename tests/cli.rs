@@ -312,6 +312,8 @@ fn a_daemon_is_watched_recorded_and_reported() {
     let report = ["report", "--page", &page, "--forecasters", "none", "--out", &page_of_html, "--json"];
     let report = json(&succeeded(&report));
     assert!(report["exchanges"].as_u64() >= Some(24) && report["daemon"]["tier"].is_string(), "{report}");
+    let events = report["events"].as_array().expect("a list");
+    assert!(events.iter().any(|event| event["kind"] == "tier"), "{events:?}");
     let html = std::fs::read_to_string(&page_of_html).expect("the report");
     assert!(html.contains("<svg") && html.contains("The daemon"), "{html}");
 }

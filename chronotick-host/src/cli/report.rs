@@ -61,13 +61,13 @@ pub(crate) fn run(args: &Args) -> Outcome {
         Some(path) => (Trace::read(path).map_err(Failure::because)?, path.display().to_string(), None),
         None => {
             let page = args.page.path()?;
-            let (trace, served) = remembered(&page)?;
-            (trace, format!("the daemon at {}", page.display()), Some((Status::ask(&page)?, served)))
+            let (trace, served, changes) = remembered(&page)?;
+            (trace, format!("the daemon at {}", page.display()), Some((Status::ask(&page)?, served, changes)))
         }
     };
     let truth = args.truth.as_deref().map(read_truth).transpose().map_err(Failure::because)?;
     // The core's horizons are in proportion to its step.
-    let asked = live.as_ref().and_then(|(status, _)| status.experts.horizons_s.get(1));
+    let asked = live.as_ref().and_then(|(status, ..)| status.experts.horizons_s.get(1));
     let seconds = args.step.unwrap_or_else(|| asked.map_or(64.0, |&first| first * 64.0 / HORIZONS[1]));
     if !(0.1..=3600.0).contains(&seconds) {
         return Err(Failure::Failed("--step is a number of seconds from 0.1 to 3600".to_owned()));
@@ -87,8 +87,8 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let report = gather(&trace, truth.as_deref(), &options, &mut *forecaster, |row| progress.set(row as u64));
     progress.end();
     let mut report = report.map_err(Failure::because)?;
-    if let (Some((status, served)), Some(first)) = (live, trace.samples.first()) {
-        report.of_daemon(status, &served, first.local);
+    if let (Some((status, served, changes)), Some(first)) = (live, trace.samples.first()) {
+        report.of_daemon(status, &served, &changes, first.local);
     }
     std::fs::write(&args.out, html(&report, &now()))
         .map_err(|e| Failure::Failed(format!("{}: cannot write the report: {}", args.out.display(), e.kind())))?;
@@ -100,10 +100,10 @@ pub(crate) fn run(args: &Args) -> Outcome {
     }))
 }
 
-/// What the daemon remembers: the exchanges since its counter was last disturbed, and what it served.
-fn remembered(page: &Path) -> Result<(Trace, Vec<Served>), Failure> {
+/// What the daemon remembers: the exchanges since its counter was last disturbed, what it served, and the changes.
+fn remembered(page: &Path) -> Result<(Trace, Vec<Served>, Vec<Event>), Failure> {
     let mut journal = Subscription::open(page)?;
-    let (mut trace, mut served) = (Trace::default(), Vec::new());
+    let (mut trace, mut served, mut changes) = (Trace::default(), Vec::new(), Vec::new());
     let asked = Instant::now();
     while asked.elapsed() < PATIENCE {
         for event in journal.wait(Duration::from_millis(100))? {
@@ -125,9 +125,11 @@ fn remembered(page: &Path) -> Result<(Trace, Vec<Served>), Failure> {
                 Event::Disruption(_) => {
                     trace.samples.clear();
                     served.clear();
+                    changes.push(event);
                 }
-                Event::CaughtUp => return Ok((trace, served)),
-                Event::Daemon(_) | Event::Tier(_) => {}
+                Event::CaughtUp => return Ok((trace, served, changes)),
+                Event::Tier(_) => changes.push(event),
+                Event::Daemon(_) => {}
             }
         }
     }

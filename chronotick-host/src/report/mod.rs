@@ -20,7 +20,7 @@ use self::witness::{Baseline, Witness};
 use crate::replay::Forecaster;
 use crate::replay::allan::{AllanPoint, of_points};
 use crate::runner::Status;
-use crate::runner::journal::Served;
+use crate::runner::journal::{Event, Served};
 use crate::trace::Trace;
 
 /// Nominal coverages, and the normal quantiles that scale a 95 % interval to them.
@@ -185,8 +185,22 @@ pub struct TierShare {
 pub struct Happening {
     /// When, in s since the first exchange.
     pub at_s: f64,
+    /// Which kind of event.
+    pub kind: Kind,
     /// What.
     pub what: String,
+}
+
+/// Which kind of event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// The tier changed.
+    Tier,
+    /// An exchange was not used.
+    Refused,
+    /// The counter was disturbed.
+    Disruption,
 }
 
 /// What was served, or would have been; in s.
@@ -250,7 +264,7 @@ pub fn gather(
         course.pass(&pipeline, samples.get(index.wrapping_sub(1)), sample, first.local);
         if let Err(why) = feed(&mut pipeline, sample, forecaster) {
             refused += 1;
-            course.tell(hours(sample.local), format!("an exchange was not used: {why}"));
+            course.tell(hours(sample.local), Kind::Refused, format!("an exchange was not used: {why}"));
         }
         // Without models nothing else differs.
         let _ = feed(&mut plain, sample, &mut crate::replay::NoForecaster);
@@ -328,8 +342,9 @@ pub fn gather(
 }
 
 impl Report {
-    /// Adds what a running daemon says: its status, and what it really served in place of what it would have.
-    pub fn of_daemon(&mut self, status: Status, served: &[Served], first: Timestamp<Local>) {
+    /// Adds what a running daemon says: its status, and what it really served and when its tier changed in place of what the
+    /// replay made of it. `first` is the first exchange.
+    pub fn of_daemon(&mut self, status: Status, served: &[Served], changes: &[Event], first: Timestamp<Local>) {
         let since = |local_ns: i64| Timestamp::from_nanos(local_ns).since(first).as_secs_f64() / 3600.0;
         let known = |half: Option<i64>| half.map_or(f64::INFINITY, |half| half as f64 * 1e-9);
         let points: Vec<Point> = served
@@ -346,7 +361,28 @@ impl Report {
             .collect();
         if points.len() > 2 {
             self.curve = points;
+            let mut course = Course::default();
+            for point in served.iter().filter(|served| served.local_ns >= first.as_nanos()) {
+                if course.tier != Some(point.tier) {
+                    course.end(since(point.local_ns));
+                    (course.tier, course.since) = (Some(point.tier), since(point.local_ns));
+                }
+            }
+            course.end(served.last().map_or(0.0, |last| since(last.local_ns)));
+            self.tiers = course.shares();
+            self.tier_spans = course.spans;
         }
+        self.events.retain(|event| event.kind != Kind::Tier);
+        self.events.extend(changes.iter().filter_map(|event| {
+            let (local_ns, kind, what) = match event {
+                Event::Tier(t) => (t.local_ns, Kind::Tier, format!("{} to {}: {}", t.from, t.to, t.reason)),
+                Event::Disruption(d) => (d.local_ns, Kind::Disruption, d.what.clone()),
+                _ => return None,
+            };
+            // What was before the first exchange is told as of it.
+            Some(Happening { at_s: (since(local_ns) * 3600.0).max(0.0), kind, what })
+        }));
+        self.events.sort_by(|a, b| a.at_s.total_cmp(&b.at_s));
         self.daemon = Some(status);
     }
 }
@@ -382,14 +418,14 @@ impl Course {
             return;
         }
         if let Some(from) = self.tier {
-            self.tell(hours, format!("{from} to {tier}: {reason}"));
+            self.tell(hours, Kind::Tier, format!("{from} to {tier}: {reason}"));
         }
         self.end(hours);
         (self.tier, self.since) = (Some(tier), hours);
     }
 
-    fn tell(&mut self, hours: f64, what: String) {
-        self.events.push(Happening { at_s: hours * 3600.0, what });
+    fn tell(&mut self, hours: f64, kind: Kind, what: String) {
+        self.events.push(Happening { at_s: hours * 3600.0, kind, what });
     }
 
     fn end(&mut self, hours: f64) {
