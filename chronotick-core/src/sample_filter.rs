@@ -137,7 +137,7 @@ impl<const D: usize> SampleFilter<D> {
             let bias = learned.mean - anchor;
             let square = (learned.square - anchor * anchor).max(0.05 * learned.square);
             #[allow(clippy::cast_possible_truncation, reason = "a factor that is itself only estimated")]
-            let factor = libm::powf(limited(learned.ratio, 0.05, 1e6) as f32, blend as f32);
+            let factor = libm::expf(blend as f32 * libm::logf(limited(learned.ratio, 0.05, 1e6) as f32));
             prior * f64::from(factor) + BIAS_PENALTY * (bias * bias - 0.5 * square).max(0.0)
         } else {
             prior

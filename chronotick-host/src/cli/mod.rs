@@ -11,6 +11,7 @@ mod record;
 mod replay;
 mod report;
 mod run;
+mod serve_forecasts;
 mod simulate;
 mod status;
 mod training_set;
@@ -69,6 +70,8 @@ enum Command {
     Completions(completions::Arguments),
     /// The manual pages.
     Man(manual::Arguments),
+    /// Be the gateway of a microcontroller: answer its questions about time and its oscillator over a serial line.
+    ServeForecasts(serve_forecasts::Args),
     /// The forecast worker; started by the daemon.
     #[command(hide = true)]
     Worker,
@@ -152,6 +155,7 @@ pub(crate) fn run() -> ExitCode {
         Some(Command::Doctor(arguments)) => doctor::run(arguments),
         Some(Command::Replay(arguments)) => replay::run(arguments),
         Some(Command::Simulate(arguments)) => simulate::run(arguments),
+        Some(Command::ServeForecasts(arguments)) => serve_forecasts::run(arguments),
         // Started by a daemon it would be in `main` still; by hand, this says so and is wrong usage.
         Some(Command::Worker) => {
             return u8::try_from(chronotick_host::worker::main()).map_or(ExitCode::FAILURE, ExitCode::from);
