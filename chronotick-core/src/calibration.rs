@@ -96,7 +96,7 @@ impl<const C: usize> Calibration<C> {
         }
         // ceil(0.95 (n + 1))
         let rank = (19 * (scores.len() + 1)).div_ceil(20).min(scores.len());
-        if scores.len() < FEWEST { NORMAL } else { f64::from(libm::sqrtf(ranked(&mut scores, rank - 1))) }
+        if scores.len() < FEWEST { NORMAL } else { libm::sqrt(f64::from(ranked(&mut scores, rank - 1))) }
     }
 }
 

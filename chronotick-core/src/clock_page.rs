@@ -39,7 +39,7 @@ use serde::{Deserialize, Serialize};
 use crate::fallback::{Reason, Tier};
 use crate::interval::{ErrorBound, PredictionInterval};
 use crate::served::{ClockRecord, SLEW_SCALE};
-use crate::units::{Local, Rate, Span, Timestamp, Utc, limited};
+use crate::units::{Local, Rate, Span, Timestamp, Utc, limited, nearest};
 
 /// After this many times `void_after` a record says nothing about its error any more.
 pub const CACHED_SPANS: i64 = 24;
@@ -165,10 +165,10 @@ impl ClockPage {
         let base = record.utc_at(scale.local(anchor));
         let rate = limited(record.rate.value(), -0.5, 0.5);
         let rate = if rate.is_nan() { 0.0 } else { rate };
-        let mult = round_i64(scale.mult as f64 * rate);
+        let mult = nearest(scale.mult as f64 * rate);
         let mult = scale.mult.saturating_add_signed(mult).clamp(1, i64::MAX.cast_unsigned());
         let slew_limit = f64::from(i32::MAX);
-        let slew = round_i64(limited(record.slew.value() * SLEW_SCALE, -slew_limit, slew_limit));
+        let slew = nearest(limited(record.slew.value() * SLEW_SCALE, -slew_limit, slew_limit));
         let span = if slew == 0 { Span::ZERO } else { record.slew_span.saturating_add(AHEAD) };
         let slew_span = (span.as_nanos().max(0) >> SLEW_SPAN_BITS).min(u32::MAX.into());
         // Before its start a record has further to slew.
@@ -462,7 +462,7 @@ fn saturate(value: i128) -> i64 {
 }
 
 fn fixed_mult(nanos_per_tick: f64) -> u64 {
-    round_i64(nanos_per_tick * MULT_ONE).max(1).cast_unsigned()
+    nearest(nanos_per_tick * MULT_ONE).max(1).cast_unsigned()
 }
 
 /// Rounded up; nonsense is the widest there is.
@@ -473,11 +473,6 @@ fn fixed_growth(growth: Rate) -> u32 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "float to integer saturates")]
     let fixed = libm::ceil(growth.value() * GROWTH_ONE) as u32;
     fixed
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "float to integer saturates, NaN becomes 0")]
-fn round_i64(value: f64) -> i64 {
-    libm::rint(value) as i64
 }
 
 const fn low(word: u64) -> u64 {

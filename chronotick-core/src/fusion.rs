@@ -544,12 +544,12 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
 
     /// The median loss of those scored.
     fn mediocre(&self, best: f64) -> f64 {
-        let mut losses: heapless::Vec<f64, E> = heapless::Vec::new();
+        let mut losses: heapless::Vec<f32, E> = heapless::Vec::new();
         for skill in self.skill.iter().filter(|s| s.weight > 0.0) {
-            let _ = losses.push(skill.loss);
+            let _ = losses.push(skill.loss as f32);
         }
         let middle = losses.len() / 2;
-        if losses.is_empty() { best } else { ranked(&mut losses, middle) }
+        if losses.is_empty() { best } else { f64::from(ranked(&mut losses, middle)) }
     }
 
     fn fuse(&self, predictions: &[Prediction; E]) -> Fused {

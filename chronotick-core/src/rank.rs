@@ -4,7 +4,7 @@
 /// may be NaN, and `index` must be below their number.
 ///
 /// The standard library's selection is as good and ten times the size: a microcontroller has to carry it.
-pub(crate) fn ranked<T: PartialOrd + Copy>(values: &mut [T], index: usize) -> T {
+pub(crate) fn ranked(values: &mut [f32], index: usize) -> f32 {
     let (mut low, mut high) = (0, values.len() - 1);
     while low < high {
         let pivot = values[index];

@@ -211,17 +211,18 @@ fn nanos_from_secs(secs: f64) -> i64 {
     nearest(secs * NANOS_PER_SEC)
 }
 
-/// The nearest integer; `as` saturates and maps NaN to zero, which is what the callers document.
+/// The nearest integer, the even one of two; `as` saturates and maps NaN to zero, which is what the callers document.
 #[allow(clippy::cast_possible_truncation, reason = "float to integer `as` saturates, as documented")]
-fn nearest(value: f64) -> i64 {
-    /// 1.5 x 2^52: beside it the grid of doubles is that of the integers, so that adding it rounds (to even, like `rint`) and
-    /// leaves the integer in the low bits. Without a unit for doubles that saves most of the work.
-    const GRID: f64 = 6_755_399_441_055_744.0;
-    const REACH: f64 = GRID / 3.0;
-    if value.abs() < REACH {
-        (value + GRID).to_bits().wrapping_sub(GRID.to_bits()).cast_signed()
+pub(crate) fn nearest(value: f64) -> i64 {
+    /// 2^52: from there on the grid of doubles is that of the integers, so that adding it rounds and leaves the integer in the
+    /// low bits. Where doubles are software that is a fraction of the work of `rint`.
+    const GRID: f64 = 4_503_599_627_370_496.0;
+    let magnitude = value.abs();
+    if magnitude < GRID {
+        let rounded = (magnitude + GRID).to_bits().wrapping_sub(GRID.to_bits()).cast_signed();
+        if value < 0.0 { -rounded } else { rounded }
     } else {
-        libm::rint(value) as i64
+        value as i64
     }
 }
 

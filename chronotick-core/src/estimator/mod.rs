@@ -333,7 +333,7 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, 
                 Some(which) => {
                     let mean = warmth.averages[which].mean().unwrap_or(warmth.now);
                     let tau = 0.5 * TEMPERATURE_AVERAGES[which] * self.scale;
-                    let decay = libm::exp(-h / tau);
+                    let decay = 1.0 - forgotten(h, tau);
                     (mean * h + (warmth.now - mean) * tau * (1.0 - decay), mean + (warmth.now - mean) * decay)
                 }
             };
@@ -473,7 +473,9 @@ fn relative(line: Line, x: f64, slope: f64, variance: f64, h: f64) -> Prediction
 /// A filter whose assumption is more than a decade off either lags or follows the noise, and a few filters spread over
 /// everything are all far off most oscillators.
 fn wander_power(index: usize, filters: usize, scale: f64) -> f64 {
-    libm::exp(core::f64::consts::LN_10 * wander_decade(index, filters)) / scale
+    #[allow(clippy::cast_possible_truncation, reason = "an assumption, on a grid of decades")]
+    let power = libm::expf(core::f32::consts::LN_10 * wander_decade(index, filters) as f32);
+    f64::from(power) / scale
 }
 
 /// Their decimal logarithms, before scaling.
