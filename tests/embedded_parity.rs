@@ -9,6 +9,9 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use chronotick_core::{Config, Estimate, Pipeline};
+use chronotick_embedded::EdgePipeline;
+
 #[allow(unreachable_pub, reason = "the firmware has it in its library")]
 #[path = "../chronotick-embedded/firmware/src/parity.rs"]
 mod parity;
@@ -31,6 +34,46 @@ fn a_microcontroller_publishes_what_a_host_publishes() {
         let (ours, theirs) = (host.rate, node.rate);
         assert!((ours - theirs).abs() <= 1e-9 * ours.abs(), "rate after sample {}: {ours} and {theirs}", host.index);
     }
+}
+
+/// The microcontroller's capacities cost accuracy: how much, on this trace, whose truth is its offsets without the tails.
+#[test]
+fn the_small_pipeline_is_nearly_as_accurate_as_the_large_one() {
+    let mut host: Pipeline = Pipeline::new(Config::default());
+    let mut edge = EdgePipeline::new(Config::default());
+    let samples: Vec<_> = parity::trace().take(1_000).collect();
+    let truth = |index: usize| samples[index].offset.as_nanos() - (samples[index].delay.as_nanos() - 300_000) / 2;
+    // Rows ahead, and the squares of both errors there.
+    let mut errors = [(0, 0.0, 0.0), (4, 0.0, 0.0), (16, 0.0, 0.0), (64, 0.0, 0.0)];
+    let mut count = 0;
+    for (index, sample) in samples.iter().enumerate() {
+        let _ = host.handle_sample(sample.local, sample);
+        let _ = edge.handle_sample(sample.local, sample);
+        // From here on there is no silence ahead.
+        if (400..900).contains(&index) {
+            count += 1;
+            for (rows, large, small) in &mut errors {
+                let at = samples[index + *rows].local;
+                let error = |estimate: Option<Estimate>| {
+                    (estimate.expect("synchronised").offset.as_nanos() - truth(index + *rows)) as f64
+                };
+                *large += error(host.estimate(at)).powi(2);
+                *small += error(edge.estimate(at)).powi(2);
+            }
+        }
+    }
+    for (rows, large, small) in errors {
+        let rms = |square: f64| (square / f64::from(count)).sqrt() * 1e-3;
+        println!("{:5} s ahead: host {:8.2} us, microcontroller {:8.2} us", rows * 16, rms(large), rms(small));
+        assert!(small < 4.0 * large, "{rows} rows ahead, the small pipeline is more than twice as far off");
+    }
+}
+
+#[test]
+fn the_memory_of_one_pipeline_is_bounded() {
+    assert!(size_of::<Pipeline>() <= 256 * 1024, "{} bytes", size_of::<Pipeline>());
+    // Some more than on the microcontroller, where addresses and alignments are smaller and the limit is 8,192.
+    assert!(size_of::<EdgePipeline>() <= 8 * 1024 + 512, "{} bytes", size_of::<EdgePipeline>());
 }
 
 #[test]

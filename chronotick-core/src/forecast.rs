@@ -19,6 +19,7 @@ pub const MAX_STEPS: usize = 64;
 
 /// Which of the two forecasters is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Model {
     /// Chronos-Bolt architecture: 64 steps of one base step.
     Near,
@@ -86,6 +87,7 @@ pub struct Forecast {
 
 /// Why a forecast was not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum ForecastError {
     /// Nobody asked for it, or it was asked so long ago that the request is forgotten.
     NotRequested,

@@ -58,6 +58,9 @@ pub mod leap;
 
 pub mod pipeline;
 
+#[cfg(feature = "defmt")]
+mod log_formats;
+
 pub use fallback::{ClockSource, Estimate, Reason, Tier};
 pub use interval::{ErrorBound, PredictionInterval};
 pub use pipeline::{Config, Pipeline};

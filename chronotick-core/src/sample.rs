@@ -54,6 +54,7 @@ impl Sample {
 
 /// Why a sample was refused. Refusing loses nothing: the state is as before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum SampleError {
     /// The round trip took less than no time.
     NegativeDelay,

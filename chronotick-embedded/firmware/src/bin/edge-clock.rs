@@ -137,7 +137,7 @@ async fn gateway() {
                 answers.write(&ToNode::<()>::Exchange(answer)).await
             }
             ToGateway::Forecast(request) => {
-                info!("the gateway is asked for a forecast from {} s on", request.origin.as_nanos() / 1_000_000_000);
+                info!("the gateway is asked for a {} forecast from {} on", request.model, request.origin);
                 answers.write(&ToNode::Forecast(world::forecast(&request))).await
             }
         };
