@@ -62,6 +62,33 @@ fn the_files_are_well_formed() {
 }
 
 #[test]
+fn what_the_debian_package_takes_is_there() {
+    let host = packaging("../chronotick-host");
+    let manifest = std::fs::read_to_string(host.join("Cargo.toml")).expect("the manifest");
+    let (_, metadata) = manifest.split_once("[package.metadata.deb]").expect("metadata");
+    let mut taken = 0;
+    for path in metadata.lines().filter_map(|line| line.trim().strip_prefix("[\"../")?.split('"').next()) {
+        // What the package's script makes is not in the source tree.
+        if path.starts_with("target/") {
+            continue;
+        }
+        taken += 1;
+        let path = host.join("..").join(path);
+        let (folder, name) = (path.parent().expect("a folder"), path.file_name().expect("a name").to_string_lossy());
+        let like = |file: &std::path::Path| match name.strip_prefix('*') {
+            Some(end) => file.to_string_lossy().ends_with(end),
+            None => file == path,
+        };
+        let found = std::fs::read_dir(folder).expect("a folder").flatten().any(|entry| like(&entry.path()));
+        assert!(found, "{} is not there", path.display());
+    }
+    assert!(taken >= 5, "{taken}");
+    for script in ["debian/build", "debian/postinst", "debian/postrm", "systemd/check"] {
+        assert!(packaging(script).is_file(), "{script}");
+    }
+}
+
+#[test]
 fn a_real_prometheus_scrapes_the_daemon_and_loads_the_rules() {
     let Some(prometheus) = find("prometheus") else {
         println!("skipped: prometheus is missing (apt-get install prometheus)");
