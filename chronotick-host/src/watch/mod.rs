@@ -44,6 +44,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub fn on_terminal(page: &Path, colours: bool) -> Result<(), Error> {
     let mut daemon = Daemon::open(page)?;
     let ended = ended()?;
+    end_with_terminal()?;
     let mut state = State::new(page);
     // Restores the terminal before a panic is shown.
     let mut terminal = ratatui::try_init()
@@ -121,6 +122,13 @@ fn press(look: &mut Look, key: KeyEvent) -> bool {
         _ => {}
     }
     false
+}
+
+/// SIGHUP ends the program at once: the terminal is gone, nothing is left to restore, and waiting for its keys would never end.
+fn end_with_terminal() -> Result<(), Error> {
+    signal_hook::flag::register_conditional_shutdown(signal_hook::consts::SIGHUP, 0, Arc::new(AtomicBool::new(true)))
+        .map(|_| ())
+        .map_err(|cause| Error::system("cannot handle signals", cause))
 }
 
 /// A flag that SIGTERM, SIGINT and SIGHUP raise.
