@@ -2,7 +2,11 @@
 //!
 //! Seeds: proptest prints the failing case and keeps it in `proptest-regressions/`.
 
+<<<<<<< HEAD
 use chronotick_core::calibration::Calibration;
+=======
+use chronotick_core::pipeline::WarmStart;
+>>>>>>> bbe4749 (Warm start: the oscillator's rate is kept for the next start)
 use chronotick_core::units::Local;
 use chronotick_core::{Config, Offset, Pipeline, Rate, Sample, SourceId, Span, Temperature, Timestamp};
 use proptest::prelude::*;
@@ -141,6 +145,25 @@ proptest! {
             // The delays are all alike, so the filters must still allow for the 5 % they are assumed to vary by.
             prop_assert!(error < 20e-9, "{rate:?} instead of {expected} ppb");
         }
+    }
+
+    #[test]
+    fn a_rate_that_is_known_beforehand_is_good_after_one_exchange(ppb in -100_000i64..100_000, noise in noise(3..4)) {
+        let samples = exchanges(ppb, &noise);
+        let mut warm: Pipeline = Pipeline::new(Config::default());
+        let known = WarmStart { rate: Rate::from_ppb(ppb as f64), deviation: Rate::from_ppb(50.0) };
+        warm.begin_with(known);
+        for sample in &samples {
+            warm.handle_sample(sample.local, sample).expect("in order");
+        }
+        // Queues of 30 us over half a minute could pull the rate by 1,000 ppb.
+        let error = 1e9 * warm.rate().value() - ppb as f64;
+        prop_assert!(error.abs() < 200.0, "{error} ppb");
+        // A rate that the configuration excludes is not begun with.
+        let mut cold: Pipeline = Pipeline::new(Config::default());
+        cold.begin_with(WarmStart { rate: Rate::from_ppm(2_000.0), ..known });
+        cold.handle_sample(samples[0].local, &samples[0]).expect("good");
+        prop_assert!(cold.rate().as_ppm().abs() < 500.0);
     }
 
     #[test]

@@ -80,6 +80,15 @@ impl Default for Config {
     }
 }
 
+/// What is known of an oscillator's rate beforehand: from a run before this one.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WarmStart {
+    /// The slope of its offset.
+    pub rate: Rate,
+    /// Standard deviation of that.
+    pub deviation: Rate,
+}
+
 /// Counters and states for people and metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Counts {
@@ -116,6 +125,7 @@ pub struct Pipeline<B = Bank, J = Fusion, W = Window, S = Sources> {
     /// The newest answer was not usable.
     answer_refused: bool,
     conflict_shown: u8,
+    warm_start: Option<WarmStart>,
     now: Timestamp<Local>,
 }
 
@@ -166,8 +176,23 @@ impl<
             worker_alive: true,
             answer_refused: false,
             conflict_shown: 0,
+            warm_start: None,
             now: Timestamp::from_nanos(i64::MIN),
         }
+    }
+
+    /// Begins with a rate that is known from an earlier run; without effect once a sample has been taken in. What is not
+    /// plausible (not finite, beyond the largest rate, without a deviation) is ignored.
+    pub fn begin_with(&mut self, known: WarmStart) {
+        let plausible = known.rate.value().abs() <= self.config.max_rate.value() && known.deviation.value() > 0.0;
+        self.warm_start = Some(known).filter(|_| plausible && self.track.is_none());
+    }
+
+    /// What a later run may begin with; `None` while the rate is not known well.
+    pub fn warm_start(&self) -> Option<WarmStart> {
+        let track = self.track.as_ref().filter(|track| track.samples >= SETTLED)?;
+        let deviation = Rate::new(libm::sqrt(track.bank.line_variance().1));
+        Some(WarmStart { rate: Rate::new(track.line.r), deviation })
     }
 
     /// Takes in one exchange. An error says why it was not used; what is served stays as it was.
@@ -474,7 +499,11 @@ impl<
         let max_rate = self.config.max_rate.value();
         self.fusion.forget_frozen();
         self.active = [None, None];
-        let bank = Bank::new(sample.local, sample.offset, half * half / 4.0, max_rate, self.scale);
+        // Whoever is lost with a rate from an earlier run does not begin with it again.
+        let known = self.warm_start.take().map(|known| (known.rate.value(), known.deviation.value()));
+        let (rate, deviation) = known.unwrap_or((0.0, max_rate / 3.0));
+        let rate = (rate, deviation * deviation);
+        let bank = Bank::new(sample.local, sample.offset, half * half / 4.0, rate, max_rate, self.scale);
         let line = bank.line();
         let track = self.track.insert(Track { bank, line, last: *sample, spacing: 0.0, samples: 0, astray: 0 });
         track.bank.advance(sample.local, sample.plausible_temperature());

@@ -64,6 +64,11 @@ impl Kalman {
         self.p = [xx, xr, 0.0, rr, 0.0, self.p[5]];
     }
 
+    /// The same filter at another rate.
+    pub const fn with_rate(self, r: f64) -> Self {
+        Self { r, ..self }
+    }
+
     /// Moves the state on by `step`, at a mean temperature `u` above the reference.
     pub fn predict(&mut self, step: &Step, u: f64) {
         let [xx, xr, xk, rr, rk, kk] = self.p;

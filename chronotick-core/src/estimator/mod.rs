@@ -188,14 +188,14 @@ struct Day<const Y: usize> {
 }
 
 impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, R, Y> {
-    /// A bank started by the first sample: offset `z` of variance `var_z` at `at`.
-    pub fn new(at: Timestamp<Local>, z: Offset, var_z: f64, max_rate: f64, scale: f64) -> Self {
-        let var_r = (max_rate / 3.0) * (max_rate / 3.0);
+    /// A bank started by the first sample: offset `z` of variance `var_z` at `at`. `rate` is that of the oscillator as far as it
+    /// is known beforehand, and its variance.
+    pub fn new(at: Timestamp<Local>, z: Offset, var_z: f64, rate: (f64, f64), max_rate: f64, scale: f64) -> Self {
+        let (r, var_r) = rate;
+        let filter = |q, qk, var_k| Kalman::new(q, qk, 0.0, var_z, var_r, var_k).with_rate(r);
         Self {
-            plain: core::array::from_fn(|i| Kalman::new(wander_power(i, F, scale), 0.0, 0.0, var_z, var_r, 0.0)),
-            warm: core::array::from_fn(|i| {
-                Kalman::new(wander_power(i, T, scale), 1e-21 / scale, 0.0, var_z, var_r, 1e-14)
-            }),
+            plain: core::array::from_fn(|i| filter(wander_power(i, F, scale), 0.0, 0.0)),
+            warm: core::array::from_fn(|i| filter(wander_power(i, T, scale), 1e-21 / scale, 1e-14)),
             lead: F / 2,
             reference: z,
             at,

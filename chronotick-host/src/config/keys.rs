@@ -202,6 +202,9 @@ table! {
         /// A file with the temperature near it in thousandths of a degree Celsius, as the kernel's thermal and hwmon sensors
         /// have (`/sys/class/thermal/thermal_zone0/temp`). Read once per sample.
         temperature: Option<PathBuf> = None, Restart, Shape::Path;
+        /// Where its rate is kept for the next start, so that the clock is good after the first few exchanges. Not set:
+        /// `oscillator.json` in the folder that the service manager provides in `$STATE_DIRECTORY`, else nowhere.
+        state: Option<PathBuf> = None, Restart, Shape::Path;
     }
 }
 

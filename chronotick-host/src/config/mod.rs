@@ -383,6 +383,7 @@ mod tests {
             .collect();
         let all = Config::parse(&uncommented, &path).expect("good");
         assert!(all.page.path.is_some() && all.models.dir.is_some() && all.oscillator.temperature.is_some());
+        assert!(all.oscillator.state.is_some());
         assert!(all.metrics.listen.is_some() && all.feed.chrony_sock.is_some());
         for table in super::tables().into_iter().map(|table| table.name) {
             let body = uncommented.split(&format!("[{table}]\n")).nth(1).expect(table);

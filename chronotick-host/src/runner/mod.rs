@@ -12,6 +12,7 @@ mod coverage;
 pub mod journal;
 mod lookup;
 pub(crate) mod ntp_source;
+mod recollection;
 mod service_manager;
 pub mod source;
 pub mod status;
@@ -34,6 +35,7 @@ pub use wake::Stop;
 
 use self::coverage::Witness;
 use self::journal::{Event, Journal};
+use self::recollection::Recollection;
 use self::service_manager::ServiceManager;
 use self::source::{Known, Source};
 use self::status::{Forecasts, Stability, StatusSocket};
@@ -91,6 +93,7 @@ pub struct Runner {
     sources: Vec<Box<dyn Source>>,
     pipeline: Box<Pipeline>,
     stability: AllanDeviation,
+    recollection: Option<Recollection>,
     leaps: Leaps,
     worker: Option<Supervisor>,
     publisher: Publisher,
@@ -143,7 +146,16 @@ impl Runner {
         );
         let sources = sources(&config, &stop);
         let feed = config.feed.chrony_sock.as_deref().map(|path| ChronySock::new(path, config.feed.interval));
-        let pipeline = Box::new(Pipeline::new(config.pipeline(resolution(&*clock))));
+        let mut pipeline = Box::new(Pipeline::new(config.pipeline(resolution(&*clock))));
+        let recollection = Recollection::new(config.oscillator.state.as_deref());
+        if let Some(known) = recollection.as_ref().and_then(|recollection| recollection.recall(&*clock)) {
+            tracing::info!(
+                rate_ppm = known.rate.as_ppm(),
+                deviation_ppm = known.deviation.as_ppm(),
+                "beginning with a known rate"
+            );
+            pipeline.begin_with(known);
+        }
         let leaps = Leaps::new(config.serve.leap);
         let worker = config.supervisor().map(Supervisor::start);
         Ok(Self {
@@ -154,6 +166,7 @@ impl Runner {
             sources,
             pipeline,
             stability: AllanDeviation::new(STABILITY_STEP),
+            recollection,
             leaps,
             worker,
             publisher,
@@ -312,6 +325,7 @@ impl Runner {
         news |= self.look_after_worker();
         let now = self.clock.now();
         self.pipeline.handle_timeout(now);
+        self.keep(false);
         while let Some(request) = self.pipeline.poll_request(now) {
             let Some(worker) = &mut self.worker else { break };
             match worker.submit(&request) {
@@ -623,8 +637,16 @@ impl Runner {
         );
     }
 
+    /// Leaves what is known of the oscillator to the next start.
+    fn keep(&mut self, at_once: bool) {
+        if let Some(recollection) = &mut self.recollection {
+            recollection.keep(self.pipeline.warm_start(), &*self.clock, at_once);
+        }
+    }
+
     /// The last record tells readers that it will not be renewed.
     fn leave(&mut self) {
+        self.keep(true);
         if let Some(manager) = &self.service.manager {
             manager.stopping();
         }
