@@ -2,11 +2,8 @@
 //!
 //! Seeds: proptest prints the failing case and keeps it in `proptest-regressions/`.
 
-<<<<<<< HEAD
 use chronotick_core::calibration::Calibration;
-=======
 use chronotick_core::pipeline::WarmStart;
->>>>>>> bbe4749 (Warm start: the oscillator's rate is kept for the next start)
 use chronotick_core::units::Local;
 use chronotick_core::{Config, Offset, Pipeline, Rate, Sample, SourceId, Span, Temperature, Timestamp};
 use proptest::prelude::*;

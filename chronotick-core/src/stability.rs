@@ -121,7 +121,7 @@ impl<const J: usize> AllanDeviation<J> {
         for j in 0..J {
             // One step between phases for the first three octaves, a quarter of the averaging time for the rest.
             let spacing = 1u64 << j.saturating_sub(2);
-            if self.ticks.is_multiple_of(spacing) {
+            if self.ticks & (spacing - 1) == 0 {
                 let known = apart <= self.tau(j);
                 self.octaves[j].push(if known { phase } else { f64::NAN }, 1 << j.min(2));
             }
