@@ -201,7 +201,7 @@ impl Config {
     }
 
     /// How many sources can say what time it is by themselves.
-    fn voters(&self) -> usize {
+    pub(crate) fn voters(&self) -> usize {
         self.server_count() + self.local.sources.iter().filter(|source| !matches!(source, LocalAddress::Pps(_))).count()
     }
 

@@ -426,7 +426,7 @@ impl Runner {
                 }
             }
         }
-        self.pipeline.expect_sources(u8::try_from(self.sources.len()).unwrap_or(u8::MAX));
+        self.pipeline.expect_sources(u8::try_from(self.config.voters()).unwrap_or(u8::MAX));
         self.silence_told = false;
     }
 
