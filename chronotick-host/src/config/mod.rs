@@ -4,7 +4,7 @@
 //! (`"16 s"`, `"250 us"`), rates are numbers in ppm. A key that is not known is an error that names the line, the column and the
 //! nearest known key. `CHRONOTICK_TABLE__KEY` in the environment goes before the file.
 //!
-//! [`keys`] describes the keys, and everything else follows from there: `docs/CONFIGURATION.md` is [`reference()`],
+//! `keys` describes the keys, and everything else follows from there: `docs/CONFIGURATION.md` is [`reference()`],
 //! [`Config::adopt`] is what a reload does.
 
 mod keys;

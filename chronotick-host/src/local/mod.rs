@@ -1,10 +1,10 @@
 //! References on this machine: hardware clocks, a pulse per second, the kernel's own clock, a chronyd beside it.
 //!
-//! Each is a [`Reference`]; [`LocalSource`] puts the schedule, the counts and the words for people around any of them, so that
+//! Each is a `Reference`; `LocalSource` puts the schedule, the counts and the words for people around any of them, so that
 //! the runner sees one more [`Source`]. Whatever a reference is read against (usually `CLOCK_REALTIME`), the sample is against
-//! the local counter: [`Bracket`] carries it over, and throws a reading away during which somebody set the system's clock.
+//! the local counter: `Bracket` carries it over, and throws a reading away during which somebody set the system's clock.
 //!
-//! A reference that is missing is said so once, in one line, and tried again every [`RETRY`].
+//! A reference that is missing is said so once, in one line, and tried again every `RETRY`.
 
 mod address;
 mod auto;

@@ -6,7 +6,7 @@
 //! out; a constant drift of the rate `D` (1/s) gives `D tau / sqrt(2)`.
 //!
 //! **Assumptions.** An even grid. Exchanges are not even, so the phase is interpolated linearly between neighbours; where
-//! they are further apart than [`GAP`] grid steps there is no phase, and triples that would need it are left out.
+//! they are further apart than `GAP` grid steps there is no phase, and triples that would need it are left out.
 //!
 //! **Weaknesses.** The noise of the network is part of what is measured: it falls with `1/tau` and covers the oscillator below
 //! the averaging time where the curve turns. Interpolation lowers the first points somewhat.

@@ -1,7 +1,7 @@
 //! `chronotick report`: what a recording says about a clock, as numbers and as one page of HTML.
 //!
 //! The recording is replayed through the same core as the daemon's. At up to [`Options::origins`] rows the state is frozen, and
-//! what it says about each horizon is later held against a witness ([`witness`]): the truth where it is known, else the
+//! what it says about each horizon is later held against a witness (`witness`): the truth where it is known, else the
 //! exchanges on both sides of the target. The baselines are frozen at the same rows and judged by the same witness.
 
 mod figures;
