@@ -12,7 +12,7 @@
 //! difference.
 //!
 //! **Another path.** A route that becomes longer for good would make every exchange look late until the memory of the shorter one is
-//! gone. [`MOVED`] exchanges in a row later than nine tenths of those before, all of them later by more than they differ among
+//! gone. `MOVED` exchanges in a row later than nine tenths of those before, all of them later by more than they differ among
 //! themselves, are another path: what was learned of the old one is forgotten. Congestion also delays for long, but it
 //! spreads. A route that becomes shorter needs no such care: its exchanges are the least.
 //!

@@ -177,7 +177,7 @@ fn print_help() -> Outcome {
     Ok(Arguments::command().print_help()?)
 }
 
-/// Whether colours are wanted on a terminal: `https://no-color.org`
+/// Whether colours are wanted on a terminal: <https://no-color.org>
 pub(crate) fn colours() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
