@@ -322,13 +322,7 @@ impl Source for LocalSource {
             accepted: self.counts.accepted,
             refused: self.counts.refused,
             lost: self.counts.lost,
-            unsolicited: 0,
-            replayed: 0,
-            malformed: 0,
-            unauthenticated: 0,
-            authentication: None,
-            interleaved: 0,
-            kernel_timestamps: 0,
+            ..SourceStatus::default()
         }
     }
 }

@@ -1,28 +1,27 @@
 //! One association with one server: what to send, which answers to believe, what they measure.
 //!
-//! On-wire arithmetic of RFC 5905, section 8, in integers. The client's two instants are readings of the local counter and
-//! the server's two are UTC, so the offset is the whole distance between the timescales (some 56 years) and never passes
-//! through floating point. The request carries random numbers instead of times (client data minimisation), and only
+//! The request carries random numbers instead of times (client data minimisation), and only
 //! an answer that returns one of them is looked at: an attacker off the path would have to guess 64 bits.
 //!
 //! **Interleaved mode** (RFC 9769): a server knows only afterwards when an answer really left, and tells so in the next one.
 //! Waiting for the next poll would make every measurement one poll interval old, so requests come in pairs: the second follows
 //! after [`PAIR_GAP`] and fetches the first one's departure. A server that does not play along is asked once a poll again.
 
-use chronotick_core::Sample;
-use chronotick_core::sample::SourceId;
-use chronotick_core::units::{Local, Offset, Span, Temperature, Timestamp, Utc};
+use chronotick_core::units::{Local, Span, Timestamp, Utc};
 
-use super::packet::{HEADER, Kiss, Leap, NtpTimestamp, Packet, PacketError, mode};
+pub use super::counts::Counts;
+use super::exchange::measure;
+pub use super::exchange::{Exchange, Refusal};
+use super::packet::{Kiss, NtpTimestamp, Packet, mode};
 use super::poll::{Limits, Schedule};
 use super::quickest::Quickest;
+use super::request::Kinship;
+pub use super::request::{Answer, Request};
 
 /// In interleaved mode the second request of a pair follows the first after this.
 pub const PAIR_GAP: Span = Span::from_millis(50);
 /// Pairs in a row that the server answered in basic mode after which it is taken not to offer the interleaved one.
 const BASIC_PAIRS: u8 = 8;
-/// The part of a round trip by which the two clocks' rates can make its two measures differ.
-const RATE_MARGIN: i64 = 1_000;
 /// Answers that are remembered to tell a replay from a stray packet.
 const ANSWERED: usize = 8;
 
@@ -70,58 +69,6 @@ enum State {
     Stopped(Kiss),
 }
 
-/// A request, and with it what an answer has to return to be believed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Request {
-    packet: Packet,
-    /// Whether it asks when the answer before it left.
-    follows: bool,
-}
-
-impl Request {
-    /// The bytes to send.
-    pub fn encode(&self) -> [u8; HEADER] {
-        self.packet.encode()
-    }
-
-    /// How `answer` belongs to it, if it does.
-    fn kinship(&self, answer: &Packet) -> Option<Kinship> {
-        if answer.mode != mode::SERVER {
-            None
-        } else if answer.origin == self.packet.transmit {
-            Some(Kinship::Basic)
-        } else if self.follows && answer.origin == self.packet.receive {
-            Some(Kinship::Interleaved)
-        } else {
-            None
-        }
-    }
-}
-
-/// What the transmit timestamp of an answer says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kinship {
-    /// When this answer is about to leave.
-    Basic,
-    /// When the answer before this one left.
-    Interleaved,
-}
-
-/// A packet that answers the open request, see [`Association::recognise`].
-#[derive(Clone, Copy, Debug)]
-pub struct Answer {
-    packet: Packet,
-    kinship: Kinship,
-    sent: Timestamp<Local>,
-}
-
-impl Answer {
-    /// Its header.
-    pub fn packet(&self) -> &Packet {
-        &self.packet
-    }
-}
-
 /// An exchange whose server has yet to say when exactly its answer left.
 #[derive(Clone, Copy, Debug)]
 struct Half {
@@ -130,105 +77,6 @@ struct Half {
     received: Timestamp<Local>,
     /// What it measures as it is.
     exchange: Exchange,
-}
-
-/// What was sent and what came of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Requests sent.
-    pub requests: u64,
-    /// Answers that gave a measurement.
-    pub accepted: u64,
-    /// Answers to a request of ours that were refused.
-    pub refused: u64,
-    /// Requests without an answer in time.
-    pub lost: u64,
-    /// Packets that answer no open request: late or forged.
-    pub unsolicited: u64,
-    /// Packets that repeat an answer already taken: duplicated or replayed.
-    pub replayed: u64,
-    /// Datagrams that are no NTP packet.
-    pub malformed: u64,
-    /// Packets whose authenticity could not be established.
-    pub unauthenticated: u64,
-    /// Measurements in interleaved mode.
-    pub interleaved: u64,
-}
-
-impl Counts {
-    /// Packets that were not looked at further, whatever the reason.
-    pub fn ignored(&self) -> u64 {
-        self.unsolicited + self.replayed + self.malformed + self.unauthenticated
-    }
-}
-
-/// What one exchange measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Exchange {
-    /// Counter reading at the middle of the exchange.
-    pub local: Timestamp<Local>,
-    /// reference - local at that instant.
-    pub offset: Offset,
-    /// Round trip less the server's own time.
-    pub delay: Span,
-    /// The server's error budget.
-    pub root_distance: Span,
-    /// The server's stratum.
-    pub stratum: u8,
-    /// The server's leap announcement.
-    pub leap: Leap,
-    /// The server's reference.
-    pub reference_id: [u8; 4],
-}
-
-impl Exchange {
-    /// The exchange as the pipeline takes it.
-    pub fn to_sample(self, source: SourceId, temperature: Option<Temperature>) -> Sample {
-        let Self { local, offset, delay, root_distance, .. } = self;
-        Sample { local, offset, delay, root_distance, temperature, source }
-    }
-}
-
-/// Why a packet gave no measurement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// Not a packet.
-    Malformed(PacketError),
-    /// It answers no open request. The open request, if any, stays open.
-    Unsolicited,
-    /// It repeats an answer already taken. The open request, if any, stays open.
-    Replayed,
-    /// It does not come from the server, or not unchanged. The open request stays open.
-    Unauthenticated,
-    /// The server sent a kiss code instead of the time.
-    Kiss(Kiss),
-    /// The server's clock is not synchronised.
-    Unsynchronised,
-    /// The server's error budget is above the configured maximum.
-    RootDistance,
-    /// The server's instants are missing or run backwards, or the round trip took less than no time.
-    Nonsense,
-}
-
-impl std::fmt::Display for Refusal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Malformed(cause) => cause.fmt(f),
-            Self::Unsolicited => f.write_str("it answers no open request"),
-            Self::Replayed => f.write_str("it repeats an answer"),
-            Self::Unauthenticated => f.write_str("it is not authentic"),
-            Self::Kiss(Kiss::Rate) => f.write_str("the server asks for fewer requests (RATE)"),
-            Self::Kiss(Kiss::Deny) => f.write_str("the server denies service (DENY)"),
-            Self::Kiss(Kiss::Restrict) => f.write_str("the server restricts access (RSTR)"),
-            Self::Kiss(Kiss::NtsNak) => f.write_str("the server could not authenticate the request (NTSN)"),
-            Self::Kiss(Kiss::Other(code)) => {
-                write!(f, "the server sent kiss code {}", code.escape_ascii())
-            }
-            Self::Unsynchronised => f.write_str("the server is not synchronised itself"),
-            Self::RootDistance => f.write_str("the server admits more error than max_root_distance"),
-            Self::Nonsense => f.write_str("the server's timestamps contradict each other"),
-        }
-    }
 }
 
 impl Association {
@@ -388,9 +236,9 @@ impl Association {
             (Some(half), Kinship::Interleaved) => {
                 // The answer to the first request of the pair left at the time that this one tells.
                 let whole = Packet { receive: half.packet.receive, ..packet };
-                self.measure(&whole, half.sent, half.received, pivot)
+                measure(&whole, half.sent, half.received, pivot, self.settings.max_root_distance)
             }
-            _ => self.measure(&packet, sent, received, pivot),
+            _ => measure(&packet, sent, received, pivot, self.settings.max_root_distance),
         };
         match (outcome, half) {
             (Ok(exchange), None) if self.asks_pairs() => {
@@ -494,66 +342,16 @@ impl Association {
         self.last = Some(exchange);
         self.news = Some(exchange);
     }
-
-    /// What an exchange measures by itself. Its delay may be a little below zero.
-    fn measure(
-        &self,
-        packet: &Packet,
-        sent: Timestamp<Local>,
-        received: Timestamp<Local>,
-        pivot: Timestamp<Utc>,
-    ) -> Result<Exchange, Refusal> {
-        if let Some(kiss) = packet.kiss() {
-            return Err(Refusal::Kiss(kiss));
-        }
-        if packet.leap == Leap::Unsynchronised || packet.stratum > 15 {
-            return Err(Refusal::Unsynchronised);
-        }
-        if packet.receive == NtpTimestamp::ZERO || packet.transmit == NtpTimestamp::ZERO {
-            return Err(Refusal::Nonsense);
-        }
-        let root_distance = packet.root_distance();
-        if root_distance > self.settings.max_root_distance {
-            return Err(Refusal::RootDistance);
-        }
-        let (arrived, left) = (packet.receive.to_utc(pivot), packet.transmit.to_utc(pivot));
-        let (round_trip, service) = (received.since(sent), left.since(arrived));
-        if round_trip < Span::ZERO || service < Span::ZERO {
-            return Err(Refusal::Nonsense);
-        }
-        // Clocks of unequal rate and coarse resolution can make a short round trip seem to take less than no time. What
-        // those explain is a delay of zero; more is a contradiction.
-        let delay = round_trip.saturating_sub(service);
-        let explained = packet.resolution().saturating_add(Span::from_nanos(round_trip.as_nanos() / RATE_MARGIN));
-        if delay.saturating_add(explained) < Span::ZERO {
-            return Err(Refusal::Nonsense);
-        }
-        Ok(Exchange {
-            local: sent.saturating_add(Span::from_nanos(round_trip.as_nanos() / 2)),
-            offset: offset(sent, arrived, left, received),
-            delay,
-            root_distance,
-            stratum: packet.stratum,
-            leap: packet.leap,
-            reference_id: packet.reference_id,
-        })
-    }
-}
-
-/// ((arrived - sent) + (left - received)) / 2, rounded down; every step fits, as the terms are 64-bit.
-fn offset(sent: Timestamp<Local>, arrived: Timestamp<Utc>, left: Timestamp<Utc>, received: Timestamp<Local>) -> Offset {
-    let out = i128::from(arrived.as_nanos()) - i128::from(sent.as_nanos());
-    let back = i128::from(left.as_nanos()) - i128::from(received.as_nanos());
-    let mean = (out + back).div_euclid(2);
-    Offset::from_nanos(i64::try_from(mean).unwrap_or(if mean < 0 { i64::MIN } else { i64::MAX }))
 }
 
 #[cfg(test)]
 mod tests {
+    use chronotick_core::SourceId;
+    use chronotick_core::units::Offset;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::ntp::packet::NtpShort;
+    use crate::ntp::packet::{HEADER, Leap, NtpShort, PacketError};
 
     const Y2026: i64 = 1_767_225_600_000_000_000;
     const NONCE: NtpTimestamp = NtpTimestamp::from_bits(0xfeed_face_cafe_beef);

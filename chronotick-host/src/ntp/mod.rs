@@ -8,4 +8,8 @@ pub mod poll;
 
 pub mod quickest;
 
+mod counts;
+mod exchange;
+mod request;
+
 pub mod client;

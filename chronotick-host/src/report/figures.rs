@@ -359,7 +359,7 @@ struct Unit {
 impl Unit {
     fn of(widths: impl Iterator<Item = f64>) -> Self {
         let mut widths: Vec<f64> = widths.filter(|width| width.is_finite()).collect();
-        match super::quantile(&mut widths, 0.5) {
+        match super::gather::quantile(&mut widths, 0.5) {
             usual if usual > 2e-3 => Self { scale: 1e3, name: "ms" },
             usual if usual < 2e-7 => Self { scale: 1e9, name: "ns" },
             _ => Self { scale: 1e6, name: "us" },

@@ -5,17 +5,20 @@
 //! Watching and recording are built on it. The daemon waits for no subscriber: one that does not read is let go.
 
 use std::collections::VecDeque;
-use std::fs;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use chronotick_core::{Estimate, Sample, Tier};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt::socket_peercred;
+use rustix::process::Uid;
 use serde::{Deserialize, Serialize};
 
+use super::socket::{PageSocket, connect, foreign};
+pub use super::thinned::Thinned;
 use crate::error::{Error, Kind};
 
 /// Exchanges that are remembered.
@@ -26,10 +29,11 @@ const POINTS: usize = 720;
 const CHANGES: usize = 128;
 /// A point is kept this often at most.
 const POINT_EVERY: Duration = Duration::from_millis(950);
-/// Most subscribers at a time.
+/// Most subscribers at a time, and of one user: nobody keeps the others away.
 const MOST_SUBSCRIBERS: usize = 16;
-/// A subscriber that is this far behind, in bytes, is let go.
-const MOST_BEHIND: usize = 4 << 20;
+const MOST_OF_ONE_USER: usize = 6;
+/// A subscriber that is this far behind, in bytes, is let go. What is remembered takes about half of it.
+const MOST_BEHIND: usize = 1 << 20;
 
 /// One line of the journal. Instants are given on both timescales, in ns.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -155,44 +159,6 @@ pub struct Disrupted {
     pub what: String,
 }
 
-/// A list that never holds more than its capacity and always spans everything that was pushed: when it is full, every other
-/// item is dropped and from then on half as many are kept.
-#[derive(Clone, Debug)]
-pub struct Thinned<T> {
-    items: Vec<T>,
-    capacity: usize,
-    every: u64,
-    pushed: u64,
-}
-
-impl<T> Thinned<T> {
-    /// An empty list of an even `capacity` of at least 2.
-    pub fn new(capacity: usize) -> Self {
-        Self { items: Vec::new(), capacity: capacity.next_multiple_of(2).max(2), every: 1, pushed: 0 }
-    }
-
-    /// Takes `item` in, unless it falls between two that are kept.
-    pub fn push(&mut self, item: T) {
-        if self.pushed.is_multiple_of(self.every) {
-            if self.items.len() >= self.capacity {
-                let mut index = 0_u64;
-                self.items.retain(|_| {
-                    index += 1;
-                    index % 2 == 1
-                });
-                self.every *= 2;
-            }
-            self.items.push(item);
-        }
-        self.pushed += 1;
-    }
-
-    /// What is kept, oldest first.
-    pub fn items(&self) -> &[T] {
-        &self.items
-    }
-}
-
 /// The daemon's journal.
 pub(super) struct Journal {
     writer: Event,
@@ -201,19 +167,20 @@ pub(super) struct Journal {
     changes: VecDeque<(u64, Event)>,
     count: u64,
     pointed: Option<Instant>,
-    socket: Option<(UnixListener, PathBuf)>,
+    socket: Option<PageSocket>,
     subscribers: Vec<Subscriber>,
 }
 
 struct Subscriber {
     stream: UnixStream,
+    user: Uid,
     pending: Vec<u8>,
 }
 
 impl Journal {
     /// A journal beside `page`, whose lock the caller holds. Without a socket it is kept all the same.
     pub(super) fn open(page: &Path, writer: Writer) -> Self {
-        let socket = listen(page)
+        let socket = PageSocket::open(socket_path(page))
             .inspect_err(|cause| tracing::warn!(%cause, "`chronotick watch` and `record` will not work: no socket"))
             .ok();
         Self {
@@ -255,12 +222,12 @@ impl Journal {
 
     /// Takes in new subscribers and sends what is still to be sent.
     pub(super) fn serve(&mut self) {
-        while let Some((listener, _)) = &self.socket
-            && let Ok((stream, _)) = listener.accept()
-        {
-            if self.subscribers.len() < MOST_SUBSCRIBERS && stream.set_nonblocking(true).is_ok() {
+        while let Some(stream) = self.socket.as_ref().and_then(PageSocket::accept) {
+            let Ok(user) = socket_peercred(&stream).map(|peer| peer.uid) else { continue };
+            let of_the_user = self.subscribers.iter().filter(|subscriber| subscriber.user == user).count();
+            if self.subscribers.len() < MOST_SUBSCRIBERS && of_the_user < MOST_OF_ONE_USER {
                 let pending = self.remembered();
-                self.subscribers.push(Subscriber { stream, pending });
+                self.subscribers.push(Subscriber { stream, user, pending });
             }
         }
         self.subscribers.retain_mut(Subscriber::flush);
@@ -268,7 +235,7 @@ impl Journal {
 
     /// What the runner waits for on the journal's behalf.
     pub(super) fn fds(&self) -> impl Iterator<Item = PollFd<'_>> {
-        let listener = self.socket.iter().map(|(listener, _)| PollFd::new(listener, PollFlags::IN));
+        let listener = self.socket.iter().map(|socket| PollFd::new(socket, PollFlags::IN));
         let busy = self.subscribers.iter().filter(|subscriber| !subscriber.pending.is_empty());
         listener.chain(busy.map(|subscriber| PollFd::new(&subscriber.stream, PollFlags::OUT)))
     }
@@ -291,15 +258,6 @@ impl Journal {
         all.sort_unstable_by_key(|(count, _)| *count);
         let events = [&self.writer].into_iter().chain(all.into_iter().map(|(_, event)| event));
         events.chain([&Event::CaughtUp]).flat_map(line).collect()
-    }
-}
-
-impl Drop for Journal {
-    fn drop(&mut self) {
-        if let Some((_, path)) = &self.socket {
-            // Gone already: as wished.
-            let _ = fs::remove_file(path);
-        }
     }
 }
 
@@ -339,13 +297,7 @@ impl Subscription {
     /// `is_not_running` when no daemon listens there.
     pub fn open(page: &Path) -> Result<Self, Error> {
         let path = socket_path(page);
-        let stream = UnixStream::connect(&path).map_err(|cause| match cause.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Error::new(
-                Kind::NotRunning,
-                format!("no daemon answers at {}: start one with `chronotick run`", path.display()),
-            ),
-            _ => Error::system(format!("cannot ask the daemon at {}", path.display()), cause),
-        })?;
+        let stream = connect(&path)?;
         stream.set_nonblocking(true).map_err(|cause| Error::system("cannot read a socket", cause))?;
         Ok(Self { stream, path, buffer: Vec::new() })
     }
@@ -387,10 +339,7 @@ impl Subscription {
         let whole = self.buffer.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
         let mut events = Vec::new();
         for text in self.buffer[..whole].split(|&byte| byte == b'\n').filter(|text| !text.is_empty()) {
-            events.push(serde_json::from_slice(text).map_err(|cause| {
-                let told = format!("the daemon at {} speaks of another version", self.path.display());
-                Error::new(Kind::Incompatible, told).caused_by(cause)
-            })?);
+            events.push(serde_json::from_slice(text).map_err(|cause| foreign(&self.path, cause))?);
         }
         self.buffer.drain(..whole);
         if ended && events.is_empty() {
@@ -406,17 +355,6 @@ pub fn socket_path(page: &Path) -> PathBuf {
     page.with_file_name("journal.sock")
 }
 
-fn listen(page: &Path) -> io::Result<(UnixListener, PathBuf)> {
-    let path = socket_path(page);
-    match fs::remove_file(&path) {
-        Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
-        _ => {}
-    }
-    let listener = UnixListener::bind(&path)?;
-    listener.set_nonblocking(true)?;
-    Ok((listener, path))
-}
-
 fn line(event: &Event) -> Vec<u8> {
     // Structures of numbers and text always have a JSON form.
     let mut text = serde_json::to_vec(event).unwrap_or_default();
@@ -426,6 +364,8 @@ fn line(event: &Event) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn exchange(local_ns: i64) -> Event {
@@ -471,6 +411,16 @@ mod tests {
     }
 
     #[test]
+    fn one_user_leaves_places_to_the_others() {
+        let (mut journal, page) = journal("places");
+        let asked: Vec<_> = (0..10).map(|_| Subscription::open(&page).expect("it listens")).collect();
+        journal.serve();
+        assert_eq!(journal.subscribers.len(), MOST_OF_ONE_USER);
+        drop(asked);
+        fs::remove_dir_all(page.parent().expect("a folder")).expect("temporary folder");
+    }
+
+    #[test]
     fn one_who_does_not_read_is_let_go_and_the_others_are_not() {
         let (mut journal, page) = journal("slow");
         let slow = Subscription::open(&page).expect("it listens");
@@ -490,18 +440,5 @@ mod tests {
         assert_eq!(journal.exchanges.len(), EXCHANGES);
         drop(slow);
         fs::remove_dir_all(page.parent().expect("a folder")).expect("temporary folder");
-    }
-
-    #[test]
-    fn a_thinned_list_spans_everything_evenly() {
-        let mut list = Thinned::new(8);
-        for number in 0..1000 {
-            list.push(number);
-            assert!(list.items().len() <= 8);
-        }
-        assert_eq!(list.items()[0], 0);
-        let steps: Vec<_> = list.items().windows(2).map(|pair| pair[1] - pair[0]).collect();
-        assert!(steps.iter().all(|&step| step == steps[0]), "{steps:?}");
-        assert!(list.items().last().is_some_and(|&last| last >= 1000 - steps[0]));
     }
 }

@@ -9,45 +9,53 @@
 //! looked after within milliseconds.
 
 mod coverage;
+mod intake;
 pub mod journal;
+mod leaps;
 mod lookup;
 pub(crate) mod ntp_source;
 mod recollection;
+mod reload;
 mod service_manager;
+mod serving;
+mod socket;
 pub mod source;
+mod state;
 pub mod status;
+mod telemetry;
+mod thinned;
 mod wake;
+mod world;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chronotick_core::leap::{self, LeapSecond, Leaps, Policy};
-use chronotick_core::selection::Verdict;
+use chronotick_core::leap::Leaps;
 use chronotick_core::stability::AllanDeviation;
-use chronotick_core::units::{Local, Rate, Span, Temperature, Timestamp, Utc};
-use chronotick_core::{Pipeline, Reason, SourceId, Tier, served};
+use chronotick_core::units::{Rate, Span, Temperature};
+use chronotick_core::{Pipeline, SourceId, Tier, served};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 pub use coverage::Coverage;
 pub use status::Status;
 pub use wake::Stop;
+pub use world::{Thermometer, World};
 
 use self::coverage::Witness;
-use self::journal::{Event, Journal};
+use self::journal::Journal;
 use self::recollection::Recollection;
 use self::service_manager::ServiceManager;
-use self::source::{Known, Source};
-use self::status::{Forecasts, Stability, StatusSocket};
+use self::source::Source;
+use self::status::StatusSocket;
+use self::telemetry::Telemetry;
 use crate::config::Config;
 use crate::error::{Error, Kind};
 use crate::feed::ChronySock;
 use crate::local::LocalSource;
-use crate::ntp::packet::Leap;
 use crate::os::counter::{LocalClock, SystemCounter};
-use crate::os::disruption::Disruption;
 use crate::publisher::Publisher;
-use crate::shm::page::{PageError, PageSettings, inherited_counter};
+use crate::shm::page::{PageError, PageSettings};
 use crate::supervisor::Supervisor;
 
 /// The page is renewed at least this often.
@@ -57,32 +65,9 @@ const WORKER_BUSY: Duration = Duration::from_millis(5);
 const WORKER_IDLE: Duration = Duration::from_millis(250);
 /// The shortest averaging time of the oscillator's stability.
 const STABILITY_STEP: Span = Span::from_secs(16);
-/// Silence at the start after which it is mentioned.
-const SILENCE: Duration = Duration::from_secs(3);
-
-/// Reads the temperature near the oscillator, if it can.
-pub type Thermometer = Box<dyn Fn() -> Option<Temperature> + Send>;
 
 /// Reads the configuration again.
 pub type Reread = Box<dyn Fn() -> Result<Config, Error> + Send>;
-
-/// What a daemon is made of besides its configuration: the real machine, or a simulated one.
-pub struct World {
-    /// The local counter.
-    pub clock: Arc<dyn LocalClock>,
-    /// The sensor.
-    pub thermometer: Thermometer,
-}
-
-impl World {
-    /// This machine, as `config` describes it. The counter of a page that is still good is gone on with.
-    pub fn of_this_machine(config: &Config) -> Self {
-        let counter = inherited_counter(&config.page.path_for_daemon()).unwrap_or_else(SystemCounter::calibrate);
-        let file = config.oscillator.temperature.clone();
-        let thermometer = move || file.as_deref().and_then(read_thermometer);
-        Self { clock: Arc::new(counter), thermometer: Box::new(thermometer) }
-    }
-}
 
 /// A daemon.
 pub struct Runner {
@@ -119,8 +104,7 @@ pub struct Runner {
 struct Service {
     reread: Option<Reread>,
     manager: Option<ServiceManager>,
-    #[cfg(feature = "metrics")]
-    exporter: Option<crate::metrics::Exporter>,
+    telemetry: Telemetry,
 }
 
 impl Runner {
@@ -215,7 +199,7 @@ impl Runner {
             let page = self.path.display();
             tracing::info!(%page, counter = ?self.clock.kind(), servers = self.sources.len(), "started");
             self.publish()?;
-            self.offer_metrics();
+            self.service.telemetry.follow(&self.config.metrics, &self.path);
             if let Some(manager) = &self.service.manager {
                 manager.ready();
             }
@@ -241,71 +225,6 @@ impl Runner {
         Remains { config, thermometer, stop, service }
     }
 
-    /// The state as `chronotick status` shows it.
-    pub fn status(&self) -> Status {
-        let now = self.clock.now();
-        let sources: Vec<_> =
-            (0..).zip(&self.sources).map(|(id, source)| self.source_status(SourceId(id), &**source, now)).collect();
-        let settled: u64 = sources.iter().map(|s| s.accepted + s.refused + s.lost).sum();
-        let accepted: u64 = sources.iter().map(|s| s.accepted).sum();
-        let counts = self.pipeline.counts();
-        let record = self.publisher.record().and_then(|record| record.advance(now).into());
-        let synchronised = record.filter(|record| record.tier != Tier::Raw);
-        Status {
-            tier: record.map_or(Tier::Raw, |record| record.tier),
-            reason: record.map_or(Reason::NeverSynchronised, |record| record.reason).to_string(),
-            sources,
-            experts: status::experts(&self.pipeline),
-            leap: self.leaps.announced().map(|leap| leap.as_str().to_owned()),
-            feed: self.feed.as_ref().map(ChronySock::status),
-            worker: self.worker_status(),
-            forecasts: Forecasts {
-                issued: counts.forecasts_issued,
-                accepted: counts.forecasts_accepted,
-                muted: counts.forecasts_muted,
-            },
-            success_rate: if settled == 0 { 1.0 } else { accepted as f64 / settled as f64 },
-            uptime_s: self.started.elapsed().as_secs_f64(),
-            rate_ppm: self.pipeline.rate().as_ppm(),
-            allan_deviation: self.stability.points().map(Stability::from).collect(),
-            offset_ns: synchronised.map(|record| record.utc.offset_from(record.at).as_nanos()),
-            interval95_ns: record.filter(|r| r.interval.is_known()).map(|r| r.interval.half_width().as_nanos()),
-            bound_ns: record.filter(|r| r.bound.is_bounded()).map(|r| r.bound.half_width().as_nanos()),
-            temperature_c: self.temperature.map(Temperature::value),
-            coverage: self.witness.coverage(),
-            samples_accepted: counts.samples_accepted,
-            samples_rejected: counts.samples_rejected,
-            bound_conflicts: self.pipeline.bound_conflicts(),
-            disruptions: self.disruptions,
-            counter: format!("{:?}", self.clock.kind()),
-            page: self.path.clone(),
-            pid: std::process::id(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        }
-    }
-
-    /// A source's own state, and what the others think of it.
-    fn source_status(&self, id: SourceId, source: &dyn Source, now: Timestamp<Local>) -> status::SourceStatus {
-        let mut status = source.status(now);
-        let verdict = self.pipeline.verdict(id);
-        status.verdict = status.verdict.or(verdict.map(|verdict| verdict.as_str().to_owned()));
-        if status.reason.is_none() {
-            status.reason = match verdict {
-                Some(Verdict::Falseticker) => {
-                    let served = self.pipeline.line_offset().zip(status.offset_ns);
-                    let served =
-                        served.map(|(line, offset)| (line.saturating_add(self.leaps.utc_less_continuous()), offset));
-                    let apart = served.map(|(line, offset)| Span::from_nanos(offset.saturating_sub(line.as_nanos())));
-                    let apart = apart.map_or_else(String::new, |apart| format!(", by {:+.6} s", apart.as_secs_f64()));
-                    Some(format!("a majority of the servers contradicts it{apart}"))
-                }
-                Some(Verdict::Undecided) => Some(self.pipeline.why_nothing().to_string()),
-                _ => None,
-            };
-        }
-        status
-    }
-
     /// One turn of the loop: everything that is due.
     fn turn(&mut self) -> Result<(), Error> {
         if self.stop.take_reload() {
@@ -326,24 +245,13 @@ impl Runner {
         let now = self.clock.now();
         self.pipeline.handle_timeout(now);
         self.keep(false);
-        while let Some(request) = self.pipeline.poll_request(now) {
-            let Some(worker) = &mut self.worker else { break };
-            match worker.submit(&request) {
-                Ok(()) => self.asked = Some(Instant::now()),
-                Err(backlog) => tracing::debug!(%backlog, "question not put"),
-            }
-        }
+        self.ask_worker(now);
         news |= self.look_for_leaps(now);
         if news || self.published.elapsed() >= RENEWAL {
             self.publish()?;
         }
+        let leap = self.announcement();
         if let Some(feed) = &mut self.feed {
-            // With a smear there is nothing left to announce.
-            let leap = match self.leaps.announced().filter(|_| self.config.serve.leap == Policy::Utc) {
-                Some(LeapSecond::Insert) => Leap::Insert,
-                Some(LeapSecond::Delete) => Leap::Delete,
-                None => Leap::None,
-            };
             feed.drive(&*self.clock, self.publisher.record(), leap);
         }
         self.mention_silence();
@@ -355,316 +263,6 @@ impl Runner {
             manager.alive();
         }
         Ok(())
-    }
-
-    /// Takes the configuration again, or keeps the old one and says why. What has been learned stays, so the served time goes
-    /// on as it was.
-    fn reload(&mut self) {
-        let Some(reread) = &self.service.reread else {
-            tracing::warn!("there is no configuration to read again: this daemon was started by a program");
-            return;
-        };
-        if let Some(manager) = &self.service.manager {
-            manager.reloading();
-        }
-        let old = self.config.clone();
-        match reread().and_then(|new| self.config.adopt(&new)) {
-            Ok(reload) => self.apply(&old, &reload),
-            Err(error) => tracing::error!(%error, "the configuration is not reloaded: the old one stays in force"),
-        }
-        if let Some(manager) = &self.service.manager {
-            manager.ready();
-        }
-    }
-
-    /// Sets up anew what differs from `old`.
-    fn apply(&mut self, old: &Config, reload: &crate::config::Reload) {
-        if !reload.left.is_empty() {
-            tracing::warn!("these keys wait for a restart: {}", reload.left.join(", "));
-        }
-        if reload.taken.is_empty() {
-            tracing::info!("reloaded: nothing changed");
-            return;
-        }
-        tracing::info!("reloaded: {}", reload.taken.join(", "));
-        if old.ntp != self.config.ntp {
-            self.replace_sources(old);
-        }
-        self.pipeline.reconfigure(self.config.pipeline(resolution(&*self.clock)));
-        self.publisher.set_target_accuracy(self.config.serve.target_accuracy);
-        if old.supervisor() != self.config.supervisor() {
-            self.worker = self.config.supervisor().map(Supervisor::start);
-            self.asked = None;
-        }
-        if old.metrics != self.config.metrics {
-            self.offer_metrics();
-        }
-    }
-
-    /// A source whose place and settings are the same goes on; another one starts at its place.
-    fn replace_sources(&mut self, old: &Config) {
-        // Each server as often as it has sources.
-        let places = |config: &Config| -> Vec<crate::config::Server> {
-            let servers = config.ntp.servers.iter();
-            servers.flat_map(|server| std::iter::repeat_n(server.clone(), server.count())).collect()
-        };
-        let (were, are) = (places(old), places(&self.config));
-        let same_settings = old.client() == self.config.client();
-        let mut before: Vec<_> = std::mem::take(&mut self.sources).into_iter().map(Some).collect();
-        self.sources = sources(&self.config, &self.stop);
-        for index in 0..before.len().max(self.sources.len()) {
-            let was = before.get_mut(index).and_then(Option::take);
-            let place = self.sources.get_mut(index);
-            let same = were.get(index) == are.get(index)
-                && was.as_ref().map(|source| source.name()) == place.as_ref().map(|source| source.name());
-            match (was, place) {
-                (Some(was), Some(place)) if same && same_settings => *place = was,
-                _ if same => {}
-                _ => {
-                    self.pipeline.forget_source(SourceId(u8::try_from(index).unwrap_or(u8::MAX)));
-                    self.witness.forget(index);
-                }
-            }
-        }
-        self.pipeline.expect_sources(u8::try_from(self.config.voters()).unwrap_or(u8::MAX));
-        self.silence_told = false;
-    }
-
-    #[cfg(feature = "metrics")]
-    fn offer_metrics(&mut self) {
-        let Some(listen) = self.config.metrics.listen else {
-            self.service.exporter = None;
-            return;
-        };
-        if self.service.exporter.as_ref().is_some_and(|exporter| exporter.address() == listen) {
-            return;
-        }
-        match crate::metrics::Exporter::start(listen, &self.path) {
-            Ok(exporter) => {
-                tracing::info!("metrics at http://{}/metrics", exporter.address());
-                self.service.exporter = Some(exporter);
-            }
-            // The clock does not depend on who watches it.
-            Err(error) => tracing::error!(%error, "going on without"),
-        }
-    }
-
-    #[cfg(not(feature = "metrics"))]
-    fn offer_metrics(&mut self) {
-        if let Some(listen) = self.config.metrics.listen {
-            tracing::warn!("nothing listens on {listen}: this program was built without the feature `metrics`");
-        }
-    }
-
-    fn handle_sample(&mut self, index: usize, mut sample: chronotick_core::Sample) -> bool {
-        self.temperature = (self.thermometer)();
-        sample.temperature = self.temperature;
-        let now = self.clock.now();
-        let first = self.pipeline.counts().samples_accepted == 0;
-        let predicted = self.pipeline.estimate(sample.local);
-        self.leaps.hear(
-            sample.source,
-            match self.sources[index].leap() {
-                None | Some(Leap::Unsynchronised) => None,
-                Some(Leap::None) => Some(None),
-                Some(Leap::Insert) => Some(Some(LeapSecond::Insert)),
-                Some(Leap::Delete) => Some(Some(LeapSecond::Delete)),
-            },
-        );
-        let expected = predicted.as_ref().map(|predicted| predicted.offset);
-        sample.offset = self.leaps.normalise(sample.local, sample.offset, expected);
-        self.witness.observe(&sample, predicted.as_ref());
-        let outcome = self.pipeline.handle_sample(now, &sample);
-        let refused = outcome.as_ref().err().map(ToString::to_string);
-        let name = self.sources[index].name();
-        self.journal.push(Event::Exchange(journal::Exchange::new(&sample, name, predicted.as_ref(), refused)));
-        match outcome {
-            Ok(()) => {
-                if let Some(estimate) = self.pipeline.estimate(sample.local) {
-                    self.stability.observe(sample.local, estimate.offset);
-                }
-                if first {
-                    let source = self.sources[index].name();
-                    tracing::info!(source, offset_ns = sample.offset.as_nanos(), "first sample");
-                }
-                let room = self.room(now);
-                self.sources.iter_mut().for_each(|source| source.set_room(room));
-                true
-            }
-            Err(error) => {
-                tracing::debug!(source = self.sources[index].name(), %error, "sample refused");
-                false
-            }
-        }
-    }
-
-    /// How long the hard bound stays within the target accuracy if nothing more arrives.
-    fn room(&self, now: Timestamp<Local>) -> Span {
-        let Some(target) = self.pipeline.target(now) else { return Span::ZERO };
-        let slack = self.config.serve.target_accuracy.saturating_sub(target.bound.half_width()).as_secs_f64();
-        let growth = target.bound_growth.value();
-        if growth > 0.0 { Span::from_secs_f64(slack.max(0.0) / growth) } else { Span::ZERO }
-    }
-
-    /// What the sources together make of the present.
-    fn known(&self) -> Option<Known> {
-        let estimate = self.pipeline.estimate(self.clock.now())?;
-        let offset = estimate.offset.saturating_add(self.leaps.utc_less_continuous());
-        Some(Known { offset, half_width: estimate.bound.half_width() })
-    }
-
-    /// Leap seconds that come and go. Returns whether there is something to publish.
-    fn look_for_leaps(&mut self, now: Timestamp<Local>) -> bool {
-        let Some(utc) = self.continuous(now) else { return false };
-        let pipeline = &self.pipeline;
-        let event = self.leaps.advance(utc, |source| pipeline.verdict(source) == Some(Verdict::Selected));
-        match event {
-            None => return false,
-            Some(leap::Event::Announced(kind)) => {
-                tracing::info!(leap = kind.as_str(), policy = ?self.config.serve.leap, "a leap second ends this UTC day");
-            }
-            Some(leap::Event::Withdrawn(kind)) => {
-                tracing::warn!(
-                    leap = kind.as_str(),
-                    "the leap second is announced by a majority no more: there will be none"
-                );
-            }
-            Some(leap::Event::Happened(kind)) => {
-                tracing::info!(leap = kind.as_str(), "leap second");
-                if self.config.serve.leap == Policy::Utc {
-                    self.publisher.step();
-                }
-            }
-        }
-        true
-    }
-
-    /// The estimate of now, on the scale that has no leap seconds.
-    fn continuous(&self, now: Timestamp<Local>) -> Option<Timestamp<Utc>> {
-        let roughly = now.to_utc(self.pipeline.line_offset()?);
-        let near = self.leaps.poll_timeout(roughly).is_some_and(|left| left < leap::LAST);
-        if near { Some(now.to_utc(self.pipeline.estimate(now)?.offset)) } else { Some(roughly) }
-    }
-
-    /// Answers and signs of life. Returns whether a forecast came.
-    fn look_after_worker(&mut self) -> bool {
-        let Some(worker) = &mut self.worker else { return false };
-        let mut news = false;
-        while let Some(forecast) = worker.poll(Instant::now()) {
-            self.asked = None;
-            match self.pipeline.handle_forecast(self.clock.now(), &forecast) {
-                Ok(()) => news = true,
-                Err(error) => tracing::debug!(model = ?forecast.model, %error, "forecast refused"),
-            }
-        }
-        self.pipeline.set_worker_alive(worker.answering());
-        news
-    }
-
-    fn look_for_disruptions(&mut self) -> Result<(), Error> {
-        let Some(disruption) = self.publisher.disruption() else { return Ok(()) };
-        self.disruptions += 1;
-        tracing::warn!(?disruption, "the counter was disturbed: starting over");
-        let (ticks, utc) = self.clock.realtime();
-        self.journal.push(Event::Disruption(journal::Disrupted {
-            local_ns: self.clock.scale().local(ticks).as_nanos(),
-            utc_ns: utc.as_nanos(),
-            what: disruption.to_string(),
-        }));
-        self.pipeline.handle_discontinuity();
-        self.stability.break_off();
-        self.leaps.reset();
-        self.sources.iter_mut().for_each(|source| source.restart());
-        self.counter_distrusted = disruption == Disruption::CounterDistrusted;
-        Ok(())
-    }
-
-    fn publish(&mut self) -> Result<(), Error> {
-        let (pipeline, leaps) = (&self.pipeline, &self.leaps);
-        self.publisher.explain_nothing(pipeline.why_nothing());
-        let record = self.publisher.publish(|at| Some(leaps.serve(pipeline.target(at)?))).map_err(page_error)?;
-        self.published = Instant::now();
-        let Some(record) = record else { return Ok(()) };
-        if record.tier != self.tier {
-            tracing::info!(from = %self.tier, to = %record.tier, reason = %record.reason, "tier");
-            self.journal.push(Event::Tier(journal::TierChange {
-                local_ns: record.at.as_nanos(),
-                utc_ns: record.utc.as_nanos(),
-                from: self.tier,
-                to: record.tier,
-                reason: record.reason.to_string(),
-            }));
-            if let Some(manager) = &self.service.manager {
-                manager.status(&format!("tier {}: {}", record.tier, record.reason));
-            }
-            self.tier = record.tier;
-        }
-        if self.journal.wants_point() {
-            let known = record.tier != Tier::Raw;
-            self.journal.push(Event::Served(journal::Served {
-                local_ns: record.at.as_nanos(),
-                utc_ns: record.utc.as_nanos(),
-                offset_ns: known.then(|| record.utc.offset_from(record.at).as_nanos()),
-                interval95_ns: record.interval.is_known().then(|| record.interval.half_width().as_nanos()),
-                bound_ns: record.bound.is_bounded().then(|| record.bound.half_width().as_nanos()),
-                rate_ppm: self.pipeline.rate().as_ppm(),
-                temperature_c: self.temperature.map(Temperature::value),
-                tier: record.tier,
-            }));
-        }
-        Ok(())
-    }
-
-    /// Says once that no server answers.
-    fn mention_silence(&mut self) {
-        let quiet = self.pipeline.counts().samples_accepted == 0;
-        let waited = self.sources.is_empty() || self.started.elapsed() >= SILENCE;
-        if self.silence_told || !quiet || !waited {
-            return;
-        }
-        self.silence_told = true;
-        let now = self.clock.now();
-        let states: Vec<_> = self
-            .sources
-            .iter()
-            .map(|source| source.status(now))
-            .map(|s| format!("{} ({})", s.name, s.reason.unwrap_or(s.state)))
-            .collect();
-        let servers = if states.is_empty() { "none is configured".to_owned() } else { states.join(", ") };
-        tracing::warn!(
-            "no time server has answered: serving the operating system's clock, uncorrected and without a bound (tier raw), \
-             until one does; servers: {servers}"
-        );
-    }
-
-    /// Leaves what is known of the oscillator to the next start.
-    fn keep(&mut self, at_once: bool) {
-        if let Some(recollection) = &mut self.recollection {
-            recollection.keep(self.pipeline.warm_start(), &*self.clock, at_once);
-        }
-    }
-
-    /// The last record tells readers that it will not be renewed.
-    fn leave(&mut self) {
-        self.keep(true);
-        if let Some(manager) = &self.service.manager {
-            manager.stopping();
-        }
-        let now = self.clock.now();
-        if let Some(target) = self.pipeline.target(now) {
-            let tier = target.tier.max(Tier::Holdover);
-            let last = self.publisher.publish(|at| {
-                let target = self.leaps.serve(self.pipeline.target(at)?);
-                Some(served::Target { tier, reason: Reason::PageStale, ..target })
-            });
-            if let Err(cause) = last {
-                tracing::warn!(%cause, "the last record could not be written");
-            }
-        }
-        if let Some(worker) = &mut self.worker {
-            worker.stop();
-        }
-        tracing::info!("stopped");
     }
 
     /// Sleeps until something arrives or is due.
@@ -701,15 +299,6 @@ impl Runner {
             Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(1), tv_nsec: i64::from(left.subsec_nanos()) };
         // Interrupted by a signal: its handler has also written to the wake-up channel.
         let _ = poll(&mut fds, Some(&timeout));
-    }
-
-    fn worker_status(&self) -> serde_json::Value {
-        let health = self.worker.as_ref().map(Supervisor::health).unwrap_or_default();
-        let mut value = serde_json::to_value(&health).unwrap_or_default();
-        if let Some(fields) = value.as_object_mut() {
-            fields.insert("p99".to_owned(), health.inference_ms_p99.into());
-        }
-        value
     }
 }
 
@@ -762,26 +351,4 @@ fn page_error(cause: PageError) -> Error {
 /// One tick of the counter, at least a nanosecond.
 fn resolution(clock: &dyn LocalClock) -> Span {
     Span::from_nanos(i64::try_from(clock.scale().mult.div_ceil(1 << 48)).unwrap_or(1).max(1))
-}
-
-/// Thousandths of a degree in text; anything else, and what no machine survives, is no reading.
-fn read_thermometer(path: &Path) -> Option<Temperature> {
-    let thousandths: i32 = std::fs::read_to_string(path).ok()?.trim().parse().ok()?;
-    (-100_000..=200_000).contains(&thousandths).then(|| Temperature::new(f64::from(thousandths) / 1000.0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_thermometer_in_thousandths() {
-        let path = std::env::temp_dir().join(format!("chronotick-thermometer-{}", std::process::id()));
-        for (text, celsius) in [("42500\n", Some(42.5)), ("-3000", Some(-3.0)), ("hot", None), ("999999999", None)] {
-            std::fs::write(&path, text).expect("temporary file");
-            assert_eq!(read_thermometer(&path).map(Temperature::value), celsius, "{text}");
-        }
-        std::fs::remove_file(&path).expect("temporary file");
-        assert_eq!(read_thermometer(&path), None);
-    }
 }

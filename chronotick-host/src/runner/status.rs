@@ -2,10 +2,8 @@
 //!
 //! Whoever connects to `status.sock` is sent one JSON object and the end of the stream. Readers of the clock never need it.
 
-use std::fs;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,7 +14,8 @@ use chronotick_core::{Pipeline, Tier};
 use serde::{Deserialize, Serialize};
 
 use super::coverage::Coverage;
-use crate::error::{Error, Kind};
+use super::socket::{PageSocket, connect, foreign, unreadable};
+use crate::error::Error;
 
 /// The state of a daemon. Durations carry their unit in the name; offsets are reference - local.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -142,7 +141,7 @@ pub struct FeedStatus {
 }
 
 /// The state of one source.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SourceStatus {
     /// As configured.
     pub name: String,
@@ -206,24 +205,13 @@ impl Status {
     /// `is_not_running` when no daemon listens there.
     pub fn ask(page: &Path) -> Result<Self, Error> {
         let path = socket_path(page);
-        let exchange = || -> io::Result<String> {
-            let mut stream = UnixStream::connect(&path)?;
-            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-            let mut text = String::new();
-            stream.read_to_string(&mut text)?;
-            Ok(text)
-        };
-        let text = exchange().map_err(|cause| match cause.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Error::new(
-                Kind::NotRunning,
-                format!("no daemon answers at {}: start one with `chronotick run`", path.display()),
-            ),
-            _ => Error::system(format!("cannot ask the daemon at {}", path.display()), cause),
-        })?;
-        serde_json::from_str(&text).map_err(|cause| {
-            let told = format!("the daemon at {} speaks of another version", path.display());
-            Error::new(Kind::Incompatible, told).caused_by(cause)
-        })
+        let mut stream = connect(&path)?;
+        let mut text = String::new();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .and_then(|()| stream.read_to_string(&mut text))
+            .map_err(|cause| unreadable(&path, cause))?;
+        serde_json::from_str(&text).map_err(|cause| foreign(&path, cause))
     }
 }
 
@@ -262,33 +250,25 @@ pub fn socket_path(page: &Path) -> PathBuf {
     page.with_file_name("status.sock")
 }
 
+/// Whoever asks without end does not keep the loop from turning.
+const ANSWERS_A_TURN: usize = 16;
+
 /// The daemon's end of the socket.
-pub(super) struct StatusSocket {
-    listener: UnixListener,
-    path: PathBuf,
-}
+pub(super) struct StatusSocket(PageSocket);
 
 impl StatusSocket {
-    /// Listens beside `page`, whose lock the caller holds: what lies there is left over from a daemon before.
+    /// Listens beside `page`, whose lock the caller holds.
     pub(super) fn open(page: &Path) -> io::Result<Self> {
-        let path = socket_path(page);
-        match fs::remove_file(&path) {
-            Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
-            _ => {}
-        }
-        let listener = UnixListener::bind(&path)?;
-        listener.set_nonblocking(true)?;
-        Ok(Self { listener, path })
+        PageSocket::open(socket_path(page)).map(Self)
     }
 
-    /// Answers everybody who waits. Somebody who does not read is not waited for.
+    /// Answers those who wait, a few of them a turn of the loop. Somebody who does not read is not waited for.
     pub(super) fn answer(&self, status: impl Fn() -> Status) {
-        while let Ok((stream, _)) = self.listener.accept() {
-            let answer = || -> io::Result<()> {
-                stream.set_nonblocking(true)?;
+        for mut stream in std::iter::from_fn(|| self.0.accept()).take(ANSWERS_A_TURN) {
+            let mut answer = || -> io::Result<()> {
                 let mut text = serde_json::to_string(&status()).map_err(io::Error::other)?;
                 text.push('\n');
-                (&stream).write_all(text.as_bytes())
+                stream.write_all(text.as_bytes())
             };
             if let Err(cause) = answer() {
                 tracing::debug!(%cause, "status not delivered");
@@ -297,14 +277,7 @@ impl StatusSocket {
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
-        self.listener.as_fd()
-    }
-}
-
-impl Drop for StatusSocket {
-    fn drop(&mut self) {
-        // Gone already: as wished.
-        let _ = fs::remove_file(&self.path);
+        self.0.as_fd()
     }
 }
 

@@ -397,15 +397,8 @@ mod tests {
             poll_s: 16.0,
             requests: 38,
             accepted: 38,
-            refused: 0,
-            lost: 0,
-            unsolicited: 0,
-            replayed: 0,
-            malformed: 0,
-            unauthenticated: 0,
-            authentication: None,
-            interleaved: 0,
             kernel_timestamps: 38,
+            ..SourceStatus::default()
         };
         let family = |name: &str, share: f64| ExpertFamily {
             name: name.to_owned(),

@@ -1,0 +1,101 @@
+//! The daemon's end of a Unix socket that lies beside its page.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Kind};
+
+/// A listening socket beside a page; it goes with the daemon.
+pub(super) struct PageSocket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl PageSocket {
+    /// Listens at `path`, beside a page whose lock the caller holds: what lies there is left over from a daemon before.
+    ///
+    /// Whoever may enter the folder may connect: what is told is what the page's readers can see, and how it came about.
+    /// Nothing can be asked for or changed, so there is nothing to keep from them.
+    pub(super) fn open(path: PathBuf) -> io::Result<Self> {
+        match fs::remove_file(&path) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path)?;
+        let socket = Self { listener, path };
+        fs::set_permissions(&socket.path, fs::Permissions::from_mode(0o666))?;
+        socket.listener.set_nonblocking(true)?;
+        Ok(socket)
+    }
+
+    /// The next one who has connected, if any; does not wait.
+    pub(super) fn accept(&self) -> Option<UnixStream> {
+        let (stream, _) = self.listener.accept().ok()?;
+        stream.set_nonblocking(true).ok()?;
+        Some(stream)
+    }
+}
+
+impl AsFd for PageSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
+impl Drop for PageSocket {
+    fn drop(&mut self) {
+        // Gone already: as wished.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Connects to a daemon's socket at `path`.
+///
+/// # Errors
+/// `is_not_running` when no daemon listens there.
+pub(super) fn connect(path: &Path) -> Result<UnixStream, Error> {
+    UnixStream::connect(path).map_err(|cause| match cause.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Error::new(
+            Kind::NotRunning,
+            format!("no daemon answers at {}: start one with `chronotick run`", path.display()),
+        ),
+        _ => unreadable(path, cause),
+    })
+}
+
+/// A daemon's socket that cannot be used.
+pub(super) fn unreadable(path: &Path, cause: io::Error) -> Error {
+    Error::system(format!("cannot ask the daemon at {}", path.display()), cause)
+}
+
+/// A daemon that does not speak as this program does.
+pub(super) fn foreign(path: &Path, cause: serde_json::Error) -> Error {
+    let told = format!("the daemon at {} speaks of another version", path.display());
+    Error::new(Kind::Incompatible, told).caused_by(cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn anybody_may_connect_and_what_was_left_over_is_replaced() {
+        let folder = std::env::temp_dir().join(format!("chronotick-socket-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("temporary folder");
+        let path = folder.join("a.sock");
+        fs::write(&path, "left over").expect("temporary file");
+        let socket = PageSocket::open(path.clone()).expect("it listens");
+        let mode = fs::metadata(&path).expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o666);
+        assert!(socket.accept().is_none());
+        let client = connect(&path).expect("it listens");
+        assert!(socket.accept().is_some());
+        drop((client, socket));
+        assert!(connect(&path).expect_err("it is gone").is_not_running());
+        fs::remove_dir_all(&folder).expect("temporary folder");
+    }
+}
