@@ -4,17 +4,20 @@
 //! cargo test -p chronotick-tests --test world                       what once failed, 200 seeds of 6 hours, four centuries
 //! cargo test -p chronotick-tests --test world -- --seed 17          one of them, in full, twice
 //! cargo test -p chronotick-tests --test world -- world              the nightly campaign: 10,000 seeds of 6 hours
+//! cargo test -p chronotick-tests --test world -- day                24 hours, the families where nothing is hidden
 //! cargo test -p chronotick-tests --test world -- soak               30 days, every family
 //! cargo test -p chronotick-tests --test world -- chaos              2,000 seeds with all faults at random
 //! cargo test -p chronotick-tests --test world -- century            100 years with one exchange in six hours, every edge
 //! ```
 //!
-//! `--seeds N`, `--first N`, `--hours H` and `--family NAME` change any of them. Add `--release` for the long ones.
+//! `--seeds N`, `--first N`, `--hours H` and `--family NAME` change any of them; `--details N` adds where the pooled laws
+//! come from, and the N runs in which the fusion did worst. Add `--release` for the long ones.
 
 use std::process::ExitCode;
 use std::time::Instant;
 
 use chronotick_tests::campaign::{Campaign, campaign};
+use chronotick_tests::details::details;
 use chronotick_tests::laws::Law;
 use chronotick_tests::regressions::REGRESSIONS;
 use chronotick_tests::run::{HORIZONS, run};
@@ -27,6 +30,7 @@ enum Plan {
     /// What continuous integration does.
     Short,
     World,
+    Day,
     Soak,
     Chaos,
     Century,
@@ -39,6 +43,7 @@ struct Options {
     seeds: Option<u64>,
     hours: Option<f64>,
     family: Option<Family>,
+    details: Option<usize>,
     listed: bool,
     /// Another test is meant.
     filtered: bool,
@@ -54,6 +59,7 @@ impl Options {
             seeds: None,
             hours: None,
             family: None,
+            details: None,
             listed: false,
             filtered: false,
         };
@@ -72,6 +78,7 @@ impl Options {
                 "--seed" => options.seed = Some(number()? as u64),
                 "--first" => options.first = number()? as u64,
                 "--seeds" => options.seeds = Some(number()? as u64),
+                "--details" => options.details = Some(number()? as usize),
                 "--hours" => options.hours = Some(number()?),
                 "--family" => {
                     let name = arguments.next().unwrap_or_default();
@@ -84,6 +91,7 @@ impl Options {
                 }
                 "--list" => options.listed = true,
                 "world" => options.plan = Plan::World,
+                "day" => options.plan = Plan::Day,
                 "soak" => options.plan = Plan::Soak,
                 "chaos" => options.plan = Plan::Chaos,
                 "century" => options.plan = Plan::Century,
@@ -94,13 +102,18 @@ impl Options {
     }
 
     fn hours(&self) -> f64 {
-        self.hours.unwrap_or(if self.plan == Plan::Soak { 720.0 } else { 6.0 })
+        self.hours.unwrap_or(match self.plan {
+            Plan::Day => 24.0,
+            Plan::Soak => 720.0,
+            _ => 6.0,
+        })
     }
 
     fn seeds(&self) -> u64 {
         self.seeds.unwrap_or(match self.plan {
             Plan::Short => 200,
             Plan::World => 10_000,
+            Plan::Day => 100,
             Plan::Soak => Family::ALL.len() as u64,
             Plan::Chaos => 2_000,
             Plan::Century => EDGES.len() as u64,
@@ -117,13 +130,21 @@ impl Options {
                 Scenario::century(seed, usize::try_from(seed % EDGES.len() as u64).unwrap_or(0))
             }
             Some(family) => Scenario::of_family(family, seed, self.hours()),
+            None if self.plan == Plan::Day => {
+                let family = if seed % 2 == 0 { Family::Honest } else { Family::HeldOut };
+                Scenario::of_family(family, seed, self.hours())
+            }
             None => Scenario::new(seed, self.hours()),
         }
     }
 
     /// How to see one seed of this again.
     fn again(&self, seed: u64) -> String {
-        let plan = if self.plan == Plan::Century { "century " } else { "" };
+        let plan = match self.plan {
+            Plan::Century => "century ",
+            Plan::Day => "day ",
+            _ => "",
+        };
         let family = self.family().map(|f| format!(" --family {}", f.name())).unwrap_or_default();
         format!("cargo test -p chronotick-tests --test world -- {plan}--seed {seed} --hours {}{family}", self.hours())
     }
@@ -162,11 +183,16 @@ fn one(scenario: &Scenario) -> ExitCode {
     for (h, tally) in HORIZONS.iter().zip(&outcome.tallies) {
         let n = f64::from(tally.count);
         println!(
-            "horizon {h:>6} s: {:>4} judged, rmse {:>10.2} us, inside {:.3}, width {:>10.2} us",
+            "horizon {h:>6} s: {:>4} judged, rmse {:>10.2} us, inside {:.3}, width {:>10.2} us, most {:>10.2} us at {:.0} s{}",
             tally.count,
             (tally.squares / n).sqrt() * 1e6,
             f64::from(tally.inside) / n,
-            tally.width / n * 1e6
+            tally.width / n * 1e6,
+            tally.largest.0 * 1e6,
+            tally.largest.1,
+            tally.best().map_or(String::new(), |(expert, squares)| {
+                format!(", expert {expert}: {:.2} us", (squares / n).sqrt() * 1e6)
+            })
         );
     }
     for violation in &outcome.violations {
@@ -214,6 +240,9 @@ fn many(options: &Options) -> bool {
         println!("error / inside 95 % / width over error / error over best expert, geometric means over runs\n");
         print!("{}", campaign.table());
         println!();
+        if let Some(worst) = options.details {
+            println!("{}", details(&campaign, worst));
+        }
     }
     println!(
         "{:?}: {seeds} seeds of {:.0} h in {took:.0} s: {:.0} times real time on two threads, {} exchanges; largest error \

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::details::Regret;
 use crate::laws::{Law, Violation};
 use crate::run::{EXPERTS, HORIZONS, Outcome, Tally, run};
 use crate::scenario::{Family, Scenario};
@@ -23,6 +24,8 @@ pub struct Campaign {
     pub samples: u64,
     /// The largest error with fresh measurements, as a share of what its exchanges allow, and the seed of that run.
     pub strain: (f64, u64),
+    /// Of every run in which errors say something, by horizon.
+    pub regrets: Vec<Regret>,
 }
 
 /// Between these the 95 % interval has to cover, by horizon, in the families where nothing is hidden from an estimator. The aim
@@ -42,8 +45,9 @@ struct Row {
     horizons: [Cell; HORIZONS.len()],
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Cell {
+/// What the runs of a family have shown at one horizon.
+#[derive(Clone, Copy, Debug)]
+pub struct Cell {
     count: u64,
     inside: u64,
     /// Sums over runs of the logarithms of RMSE, of width / RMSE and of RMSE / best expert's.
@@ -53,6 +57,8 @@ struct Cell {
     runs: u32,
     /// Sums over runs of what the error of a share needs: inside^2, inside x count, count^2.
     moments: [f64; 3],
+    /// Sums over runs of the logarithms of RMSE / each expert's.
+    experts: [f64; EXPERTS],
 }
 
 /// Runs the seeds from `first` on, on two threads. The result does not depend on their timing.
@@ -89,8 +95,9 @@ impl Campaign {
         row.violated += u64::from(outcome.violated);
         // Where no bound is promised the truth is out of reach, and errors say nothing.
         if outcome.scenario.promised {
-            for (cell, tally) in row.horizons.iter_mut().zip(&outcome.tallies) {
+            for (horizon, (cell, tally)) in row.horizons.iter_mut().zip(&outcome.tallies).enumerate() {
                 cell.add(tally);
+                self.regrets.extend(Regret::of(outcome.scenario.family, seed, horizon, tally));
             }
         }
         self.violated += u64::from(outcome.violated);
@@ -115,9 +122,7 @@ impl Campaign {
     /// by less than two of its standard errors (runs are independent, predictions within one are not) is not held against it.
     pub fn broken(&self) -> Vec<(Law, String)> {
         let mut broken = Vec::new();
-        for (horizon, h) in HORIZONS.iter().enumerate() {
-            let plain = self.rows.iter().filter(|(family, _)| family.is_plain());
-            let cell = plain.map(|(_, row)| row.horizons[horizon]).fold(Cell::default(), Cell::with);
+        for ((horizon, h), cell) in HORIZONS.iter().enumerate().zip(self.plain()) {
             if cell.runs < ENOUGH {
                 continue;
             }
@@ -128,12 +133,25 @@ impl Campaign {
                 let detail = format!("{share:.1} +- {error:.1} % inside at {h} s, not {low:.0} to {high:.0} %");
                 broken.push((Law::Coverage, detail));
             }
-            let regret = (cell.regret / f64::from(cell.runs)).exp();
+            let regret = cell.regret();
             if regret > REGRET[horizon] {
                 broken.push((Law::Regret, format!("{regret:.2} times the best at {h} s, not {}", REGRET[horizon])));
             }
         }
         broken
+    }
+
+    /// The families by name, and what they have shown by horizon.
+    pub fn cells(&self) -> impl Iterator<Item = (Family, &[Cell; HORIZONS.len()])> {
+        self.rows.iter().map(|(family, row)| (*family, &row.horizons))
+    }
+
+    /// The families together in which nothing is hidden.
+    pub fn plain(&self) -> [Cell; HORIZONS.len()] {
+        std::array::from_fn(|horizon| {
+            let plain = self.cells().filter(|(family, _)| family.is_plain());
+            plain.map(|(_, cells)| cells[horizon]).fold(Cell::default(), Cell::with)
+        })
     }
 
     /// Markdown: a row a family, and for each horizon the error, the coverage, the width and the regret.
@@ -168,20 +186,27 @@ impl Campaign {
     }
 }
 
+impl Default for Cell {
+    fn default() -> Self {
+        let (error, width, regret) = (0.0, 0.0, 0.0);
+        Self { count: 0, inside: 0, error, width, regret, runs: 0, moments: [0.0; 3], experts: [0.0; EXPERTS] }
+    }
+}
+
 impl Cell {
     fn add(&mut self, tally: &Tally) {
-        if tally.count < 4 || tally.squares <= 0.0 {
-            return;
-        }
+        let Some((_, best)) = tally.best() else { return };
         let n = f64::from(tally.count);
         let rmse = (tally.squares / n).sqrt();
-        let best = (0..EXPERTS).map(|i| tally.experts[i]).filter(|s| s.is_finite()).fold(f64::INFINITY, f64::min);
         self.count += u64::from(tally.count);
         self.inside += u64::from(tally.inside);
         self.error += rmse.ln();
         self.width += (tally.width / n / rmse).ln();
-        self.regret += 0.5 * (tally.squares / best.max(1e-30)).ln();
+        self.regret += 0.5 * (tally.squares / best).ln();
         self.runs += 1;
+        for (sum, expert) in self.experts.iter_mut().zip(tally.experts) {
+            *sum += 0.5 * (tally.squares / expert.max(1e-30)).ln();
+        }
         let (inside, count) = (f64::from(tally.inside), f64::from(tally.count));
         self.moments =
             [self.moments[0] + inside * inside, self.moments[1] + inside * count, self.moments[2] + count * count];
@@ -196,11 +221,29 @@ impl Cell {
             regret: self.regret + other.regret,
             runs: self.runs + other.runs,
             moments: std::array::from_fn(|i| self.moments[i] + other.moments[i]),
+            experts: std::array::from_fn(|i| self.experts[i] + other.experts[i]),
         }
     }
 
+    /// Runs that say something at this horizon.
+    pub fn runs(&self) -> u32 {
+        self.runs
+    }
+
+    /// Error over that of each run's best expert, geometric mean over runs.
+    pub fn regret(&self) -> f64 {
+        (self.regret / f64::from(self.runs)).exp()
+    }
+
+    /// The expert that is best for all runs alike, and the error over its.
+    pub fn best_of_all(&self) -> (usize, f64) {
+        let (expert, sum) =
+            self.experts.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or((0, 0.0), |(i, s)| (i, *s));
+        (expert, (sum / f64::from(self.runs)).exp())
+    }
+
     /// The share inside, and its standard error as a ratio of sums over independent runs.
-    fn coverage(&self) -> (f64, f64) {
+    pub fn coverage(&self) -> (f64, f64) {
         let share = self.inside as f64 / self.count as f64;
         let [inside2, both, count2] = self.moments;
         let squares = inside2 - 2.0 * share * both + share * share * count2;

@@ -10,6 +10,7 @@
 
 pub mod answers;
 pub mod campaign;
+pub mod details;
 pub mod laws;
 pub mod live;
 pub mod loopback;

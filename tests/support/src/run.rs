@@ -43,10 +43,19 @@ pub struct Tally {
     pub width: f64,
     /// Sum of squared errors of every expert, for the best of them; s^2.
     pub experts: [f64; EXPERTS],
+    /// The largest error, s, and when it was judged, in s after the start.
+    pub largest: (f64, f64),
 }
 
 impl Tally {
-    const EMPTY: Self = Self { count: 0, squares: 0.0, inside: 0, width: 0.0, experts: [0.0; EXPERTS] };
+    const EMPTY: Self =
+        Self { count: 0, squares: 0.0, inside: 0, width: 0.0, experts: [0.0; EXPERTS], largest: (0.0, 0.0) };
+
+    /// The expert with the least error and its sum of squares; `None` where too few forecasts were judged.
+    pub fn best(&self) -> Option<(usize, f64)> {
+        let best = self.experts.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1))?;
+        (self.count >= 4 && self.squares > 0.0).then(|| (best.0, best.1.max(1e-30)))
+    }
 }
 
 /// Experts compared.
@@ -526,6 +535,9 @@ impl Run<'_> {
             let tally = &mut self.outcome.tallies[p.horizon];
             tally.count += 1;
             tally.squares += error.as_secs_f64().powi(2);
+            if error.as_secs_f64().abs() >= tally.largest.0 {
+                tally.largest = (error.as_secs_f64().abs(), elapsed);
+            }
             tally.inside += u32::from(error.abs() <= p.interval);
             tally.width += 2.0 * p.interval.as_secs_f64();
             for (sum, expert) in tally.experts.iter_mut().zip(p.experts) {
