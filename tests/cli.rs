@@ -1,91 +1,13 @@
 //! The command line as its users meet it: exit codes, one-line errors, JSON fields, a pipe that closes early.
 
-use std::io::{BufRead, BufReader};
-use std::net::UdpSocket;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
-use chronotick_core::Timestamp;
-use chronotick_host::ntp::packet::{NtpTimestamp, Packet};
+use chronotick_tests::loopback::{Folder, Running, Server, free_port, within};
 use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_chronotick-under-test");
-
-/// A folder of this test's own that goes with it.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("chronotick-cli-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("temporary folder");
-        Self(path)
-    }
-    fn file(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.0.join(name);
-        std::fs::write(&path, text).expect("temporary file");
-        path
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// A process that does not outlive its test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// An NTP server that tells the system's time.
-struct Server {
-    over: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Server {
-    fn start(port: u16) -> Self {
-        let socket = UdpSocket::bind(("127.0.0.1", port)).expect("the port is still free");
-        socket.set_read_timeout(Some(Duration::from_millis(100))).expect("timeout");
-        let over = Arc::new(AtomicBool::new(false));
-        let ends = Arc::clone(&over);
-        let now = || {
-            let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-            NtpTimestamp::from_utc(Timestamp::from_nanos(i64::try_from(since.as_nanos()).expect("before 2262")))
-        };
-        let thread = std::thread::spawn(move || {
-            let mut buffer = [0; 128];
-            while !ends.load(Ordering::Relaxed) {
-                let Ok((length, client)) = socket.recv_from(&mut buffer) else { continue };
-                let Ok(request) = Packet::parse(&buffer[..length]) else { continue };
-                let (origin, receive) = (request.transmit, now());
-                let answer =
-                    Packet { version: 4, mode: 4, stratum: 1, precision: -20, origin, receive, ..Packet::default() };
-                let _ = socket.send_to(&Packet { transmit: now(), ..answer }.encode(), client);
-            }
-        });
-        Self { over, thread: Some(thread) }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
 
 fn chronotick() -> Command {
     Command::new(PROGRAM)
@@ -99,20 +21,8 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn daemon(config: &Path) -> Running {
-    let child = chronotick().args(["run", "--config"]).arg(config).stderr(Stdio::piped()).spawn();
-    Running(child.expect("the program starts"))
-}
-
-fn until<T>(seconds: u64, mut look: impl FnMut() -> Option<T>) -> Option<T> {
-    let end = Instant::now() + Duration::from_secs(seconds);
-    while Instant::now() < end {
-        if let Some(found) = look() {
-            return Some(found);
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    None
+fn daemon(folder: &Folder, config: &Path) -> Running {
+    Running::logged(chronotick().args(["run", "--config"]).arg(config), &folder.path().join("log"))
 }
 
 fn json(output: &Output) -> Value {
@@ -164,7 +74,7 @@ fn shipped_configurations_are_good() {
 #[test]
 fn without_a_daemon_one_line_says_how_to_get_one() {
     let folder = Folder::new("absent");
-    let page = folder.0.join("clock");
+    let page = folder.path().join("clock");
     for command in ["now", "status"] {
         let output = chronotick().args([command, "--page"]).arg(&page).output().expect("the program starts");
         let line = text(&output.stderr);
@@ -187,17 +97,18 @@ fn a_closed_pipe_is_no_failure() {
 fn silence_is_raw_until_a_server_appears() {
     let folder = Folder::new("silence");
     // A port that nobody listens on until later.
-    let port = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
-    let page = folder.0.join("clock");
+    let port = free_port();
+    let page = folder.path().join("clock");
     let config = format!(
         "[ntp]\nservers = [\"127.0.0.1:{port}\"]\npoll_min = \"1 s\"\npoll_max = \"1 s\"\nburst_interval = \"100 ms\"\n\
          [page]\npath = \"{}\"\n[worker]\nmode = \"off\"\n",
         page.display()
     );
     let config = folder.file("c.toml", &config);
-    let mut daemon = daemon(&config);
+    let mut daemon = daemon(&folder, &config);
     let now = || chronotick().args(["now", "--json", "--page"]).arg(&page).output().expect("the program starts");
-    let raw = until(10, || Some(now()).filter(|output| output.status.code() == Some(3))).expect("raw time");
+    let raw = within(Duration::from_secs(10), || Some(now()).filter(|output| output.status.code() == Some(3)))
+        .expect("raw time");
     let reading = json(&raw);
     assert_eq!(reading["tier"], "raw");
     assert!(reading["reason"].as_str().is_some_and(|reason| reason.contains("not synchronised")), "{reading}");
@@ -214,18 +125,20 @@ fn silence_is_raw_until_a_server_appears() {
     assert_eq!((second.status.code(), line.len()), (Some(1), 1), "{line:?}");
     assert!(line[0].contains("another daemon"), "{line:?}");
 
-    let log = BufReader::new(daemon.0.stderr.take().expect("piped"));
-    let told = log.lines().map_while(Result::ok).find(|line| line.contains("no time server has answered"));
+    let told = within(Duration::from_secs(60), || {
+        let log = std::fs::read_to_string(folder.path().join("log")).ok()?;
+        log.lines().find(|line| line.contains("no time server has answered")).map(str::to_owned)
+    });
     assert!(told.is_some_and(|line| line.contains(&format!("127.0.0.1:{port}"))));
 
-    let server = Server::start(port);
-    let synchronised = until(15, || Some(now()).filter(|output| output.status.code() == Some(0)));
+    let server = Server::at(port, Duration::ZERO);
+    let synchronised = within(Duration::from_secs(15), || Some(now()).filter(|output| output.status.code() == Some(0)));
     let reading = json(&synchronised.expect("the server was found"));
-    let within = |low: &str, high: &str| {
+    let between = |low: &str, high: &str| {
         reading[low].as_i64() <= reading["offset_ns"].as_i64()
             && reading["offset_ns"].as_i64() <= reading[high].as_i64()
     };
-    assert!(within("low95_ns", "high95_ns") && within("bound_low_ns", "bound_high_ns"), "{reading}");
+    assert!(between("low95_ns", "high95_ns") && between("bound_low_ns", "bound_high_ns"), "{reading}");
     drop(server);
 
     let status =
@@ -244,7 +157,7 @@ fn silence_is_raw_until_a_server_appears() {
     // SIGTERM ends it cleanly and leaves the page to its readers.
     let pid = rustix::process::Pid::from_child(&daemon.0);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("signal");
-    let ended = until(5, || daemon.0.try_wait().expect("wait")).expect("it ends");
+    let ended = within(Duration::from_secs(5), || daemon.0.try_wait().expect("wait")).expect("it ends");
     assert_eq!(ended.code(), Some(0));
     let after = now();
     assert_eq!(after.status.code(), Some(0));
@@ -261,15 +174,15 @@ fn succeeded(arguments: &[&str]) -> Output {
 
 /// A daemon with a server, its page, and enough exchanges for a report.
 fn followed(folder: &Folder) -> (Running, Server, String) {
-    let port = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
-    let server = Server::start(port);
-    let page = folder.0.join("clock").display().to_string();
+    let port = free_port();
+    let server = Server::at(port, Duration::ZERO);
+    let page = folder.path().join("clock").display().to_string();
     let config = format!(
         "[ntp]\nservers = [\"127.0.0.1:{port}\"]\npoll_min = \"1 s\"\npoll_max = \"1 s\"\nburst = 16\n\
          burst_interval = \"100 ms\"\n[page]\npath = \"{page}\"\n[worker]\nmode = \"off\"\n"
     );
-    let daemon = daemon(&folder.file("c.toml", &config));
-    let enough = until(60, || {
+    let daemon = daemon(folder, &folder.file("c.toml", &config));
+    let enough = within(Duration::from_secs(60), || {
         let status = output(&["status", "--json", "--page", &page]);
         (status.status.success() && json(&status)["samples_accepted"].as_u64() >= Some(26)).then_some(())
     });
@@ -281,7 +194,7 @@ fn followed(folder: &Folder) -> (Running, Server, String) {
 fn a_daemon_is_watched_recorded_and_reported() {
     let folder = Folder::new("watched");
     let (_daemon, _server, page) = followed(&folder);
-    let path = |name: &str| folder.0.join(name).display().to_string();
+    let path = |name: &str| folder.path().join(name).display().to_string();
 
     // A pipe gets lines by itself.
     let lines = text(&succeeded(&["watch", "--page", &page, "--lines", "6"]).stdout);
@@ -321,7 +234,7 @@ fn a_daemon_is_watched_recorded_and_reported() {
 #[test]
 fn a_recording_is_judged_by_a_known_truth() {
     let folder = Folder::new("judged");
-    let path = |name: &str| folder.0.join(name).display().to_string();
+    let path = |name: &str| folder.path().join(name).display().to_string();
     let (trace, truth, out) = (path("t.csv"), path("truth.csv"), path("r.html"));
     let made =
         succeeded(&["simulate", "--kind", "room-lan", "--hours", "8", "--out", &trace, "--truth", &truth, "--json"]);
@@ -379,13 +292,13 @@ fn completions_and_manual_pages_name_every_command() {
         }
     }
     let folder = Folder::new("man");
-    succeeded(&["man", "--dir", &folder.0.display().to_string()]);
+    succeeded(&["man", "--dir", &folder.path().display().to_string()]);
     for page in ["chronotick.1", "chronotick-watch.1", "chronotick-record.1", "chronotick-report.1", "chronotick-man.1"]
     {
-        let written = std::fs::read_to_string(folder.0.join(page)).expect(page);
+        let written = std::fs::read_to_string(folder.path().join(page)).expect(page);
         assert!(written.contains(".TH"), "{page}");
     }
-    assert!(!folder.0.join("chronotick-worker.1").exists(), "the worker is started by the daemon alone");
+    assert!(!folder.path().join("chronotick-worker.1").exists(), "the worker is started by the daemon alone");
     assert!(text(&succeeded(&["man"]).stdout).contains("chronotick"));
 }
 

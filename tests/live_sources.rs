@@ -11,9 +11,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use chronotick_host::Reader;
-use chronotick_tests::live::{
-    Chronyd, Daemon, Folder, LOOPBACK, Reading, Running, against_system, answers, find, free_port, within,
-};
+use chronotick_tests::live::{Chronyd, Daemon, Reading, against_system, exchange};
+use chronotick_tests::loopback::{Folder, LOOPBACK, Running, find, free_port, within};
 use chronotick_tests::relay::{Faults, Relay};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::Value;
@@ -350,7 +349,7 @@ fn another_implementation_is_understood() {
         return skipped("ntpd of ntpsec is missing (apt-get download ntpsec; dpkg -x it to target/peers)");
     };
     // ntpd has no other port to be given; two runs of this test would meet there, and so would a server of the machine's own.
-    if answers(123) || std::net::UdpSocket::bind((LOOPBACK, 123)).is_err() {
+    if exchange(123).is_some() || std::net::UdpSocket::bind((LOOPBACK, 123)).is_err() {
         return skipped("port 123 of loopback is taken, or not for this user");
     }
     let folder = Folder::new("ntpsec");
@@ -360,7 +359,7 @@ fn another_implementation_is_understood() {
     let mut command = Command::new(program);
     command.arg("-n").arg("-c").arg(file).arg("-p").arg(folder.path().join("ntpd.pid"));
     let _peer = Running::start(&mut command);
-    if within(PATIENCE, || answers(123).then_some(())).is_none() {
+    if within(PATIENCE, || exchange(123)).is_none() {
         return skipped("ntpd does not start here, or does not become a server");
     }
     let daemon = Daemon::start(PROGRAM, &folder, "ntpsec", "\"127.0.0.1:123\"");

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use chronotick_host::metrics::catalogue;
-use chronotick_tests::loopback::{Folder, Running, Server, find, free_port, get, until};
+use chronotick_tests::loopback::{Folder, Running, Server, find, free_address, get, within};
 use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_chronotick-under-test");
@@ -94,30 +94,29 @@ fn a_real_prometheus_scrapes_the_daemon_and_loads_the_rules() {
         println!("skipped: prometheus is missing (apt-get install prometheus)");
         return;
     };
-    let folder = Folder::new("prometheus").expect("temporary folder");
-    let server = Server::start(Duration::from_secs(2)).expect("a port");
-    let (listen, web) = (free_port().expect("a port"), free_port().expect("a port"));
+    let folder = Folder::new("prometheus");
+    let server = Server::start(Duration::from_secs(2));
+    let (listen, web) = (free_address(), free_address());
     let config = format!(
         "[ntp]\nservers = [\"{}\"]\npoll_min = \"1 s\"\npoll_max = \"1 s\"\nburst_interval = \"100 ms\"\n\
          [page]\npath = \"{}\"\n[worker]\nmode = \"off\"\n[metrics]\nlisten = \"{listen}\"\n",
         server.address(),
         folder.path().join("clock").display()
     );
-    let config = folder.file("c.toml", &config).expect("temporary file");
+    let config = folder.file("c.toml", &config);
     let mut command = Command::new(PROGRAM);
-    let daemon = Running::start(command.args(["run", "--config"]).arg(config), &folder.path().join("log"));
-    let daemon = daemon.expect("the program starts");
+    let daemon = Running::logged(command.args(["run", "--config"]).arg(config), &folder.path().join("log"));
 
     // The shipped files, but for the address and the patience.
-    folder.file("chronotick.rules.yml", &read("prometheus/chronotick.rules.yml")).expect("temporary file");
+    folder.file("chronotick.rules.yml", &read("prometheus/chronotick.rules.yml"));
     let scrape = read("prometheus/scrape.yml").replace("127.0.0.1:9123", &listen.to_string()).replace("15s", "1s");
-    let scrape = folder.file("prometheus.yml", &scrape).expect("temporary file");
+    let scrape = folder.file("prometheus.yml", &scrape);
     let mut command = Command::new(prometheus);
     command
         .arg(format!("--config.file={}", scrape.display()))
         .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
         .arg(format!("--web.listen-address={web}"));
-    let _prometheus = Running::start(&mut command, &folder.path().join("prometheus.log")).expect("it starts");
+    let _prometheus = Running::logged(&mut command, &folder.path().join("prometheus.log"));
     let ask = |path: &str| -> Option<Value> {
         let (code, body) = get(web, path).ok().filter(|(code, _)| *code == 200)?;
         assert_eq!(code, 200);
@@ -126,7 +125,7 @@ fn a_real_prometheus_scrapes_the_daemon_and_loads_the_rules() {
         serde_json::from_str(object).ok()
     };
     let query = |query: &str| ask(&format!("/api/v1/query?query={query}"));
-    let tier = until(60, || {
+    let tier = within(Duration::from_secs(60), || {
         let answer = query("chronotick_tier==1")?;
         let series = answer["data"]["result"].as_array()?.first()?.clone();
         (series["metric"]["tier"] != "raw").then_some(series)
@@ -136,7 +135,7 @@ fn a_real_prometheus_scrapes_the_daemon_and_loads_the_rules() {
     println!("scraped: {tier}");
     assert_eq!(tier["metric"]["job"], "chronotick");
 
-    let rules = until(60, || {
+    let rules = within(Duration::from_secs(60), || {
         let answer = ask("/api/v1/rules")?;
         let groups = answer["data"]["groups"].as_array()?.clone();
         let rules: Vec<Value> = groups.iter().filter_map(|g| g["rules"].as_array()).flatten().cloned().collect();
@@ -150,7 +149,7 @@ fn a_real_prometheus_scrapes_the_daemon_and_loads_the_rules() {
 
     // The daemon goes, and the alert for that wakes.
     drop(daemon);
-    let down = until(90, || {
+    let down = within(Duration::from_secs(90), || {
         let answer = ask("/api/v1/alerts")?;
         let alerts = answer["data"]["alerts"].as_array()?;
         alerts.iter().any(|alert| alert["labels"]["alertname"] == "ChronotickDown").then_some(())

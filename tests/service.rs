@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use chronotick_host::runner::Status;
 use chronotick_host::{ChronoTick, Reader};
-use chronotick_tests::loopback::{Folder, Running, Server, find, free_port, get, until};
+use chronotick_tests::loopback::{Folder, Running, Server, find, free_address, get, system_ns, within};
 use rustix::process::{Pid, Signal, kill_process};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_chronotick-under-test");
@@ -22,12 +22,12 @@ struct Daemon {
 
 impl Daemon {
     fn start(name: &str, config: &str, environment: &[(&str, &Path)]) -> Self {
-        let folder = Folder::new(name).expect("temporary folder");
-        let file = folder.file("c.toml", config).expect("temporary file");
+        let folder = Folder::new(name);
+        let file = folder.file("c.toml", config);
         let mut command = Command::new(PROGRAM);
         command.args(["run", "--config"]).arg(file).arg("--page").arg(folder.path().join("clock"));
         command.envs(environment.iter().copied());
-        let process = Running::start(&mut command, &folder.path().join("log")).expect("the program starts");
+        let process = Running::logged(&mut command, &folder.path().join("log"));
         Self { process, folder }
     }
     fn page(&self) -> PathBuf {
@@ -43,7 +43,7 @@ impl Daemon {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
     fn told(&self, text: &str) {
-        let found = until(20, || self.log().contains(text).then_some(()));
+        let found = within(Duration::from_secs(20), || self.log().contains(text).then_some(()));
         assert!(found.is_some(), "`{text}` is not in the log:\n{}", self.log());
     }
 }
@@ -60,11 +60,6 @@ fn metrics(listen: SocketAddr) -> String {
     format!("[metrics]\nlisten = \"{listen}\"\n")
 }
 
-fn system_ns() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-    i64::try_from(since.as_nanos()).expect("before 2262")
-}
-
 /// What is served is true within its bound, and of the same epoch as before.
 fn unbroken(reader: &Reader, epoch: u16) {
     let ahead = i64::try_from(AHEAD.as_nanos()).expect("small");
@@ -78,9 +73,9 @@ fn unbroken(reader: &Reader, epoch: u16) {
 
 #[test]
 fn a_reload_takes_what_it_can_without_a_step_and_a_bad_one_nothing() {
-    let (first, second) = (Server::start(AHEAD).expect("a port"), Server::start(AHEAD).expect("a port"));
+    let (first, second) = (Server::start(AHEAD), Server::start(AHEAD));
     let daemon = Daemon::start("reload", &config(&first, ""), &[]);
-    let synchronised = until(20, || {
+    let synchronised = within(Duration::from_secs(20), || {
         let clock = ChronoTick::builder().page(daemon.page()).attach().ok()?;
         (clock.now().bound().is_bounded()).then_some(())
     });
@@ -88,14 +83,14 @@ fn a_reload_takes_what_it_can_without_a_step_and_a_bad_one_nothing() {
     let reader = Reader::attach(daemon.page()).expect("a page");
     let epoch = reader.now().epoch();
 
-    let listen = free_port().expect("a port");
+    let listen = free_address();
     let changed = config(
         &second,
         &format!("[oscillator]\nmax_rate_ppm = 400\n[serve]\ntarget_accuracy = \"7 ms\"\n{}", metrics(listen)),
     );
-    daemon.folder.file("c.toml", &changed).expect("temporary file");
+    daemon.folder.file("c.toml", &changed);
     daemon.signal(Signal::HUP);
-    let taken = until(20, || {
+    let taken = within(Duration::from_secs(20), || {
         unbroken(&reader, epoch);
         let status = daemon.status()?;
         let source = status.sources.first()?;
@@ -106,7 +101,7 @@ fn a_reload_takes_what_it_can_without_a_step_and_a_bad_one_nothing() {
     daemon.told("these keys wait for a restart: oscillator.max_rate_ppm");
     assert!(get(listen, "/metrics").is_ok_and(|(code, _)| code == 200));
 
-    daemon.folder.file("c.toml", "[ntp]\nservers = []\npol_min = \"1 s\"\n").expect("temporary file");
+    daemon.folder.file("c.toml", "[ntp]\nservers = []\npol_min = \"1 s\"\n");
     daemon.signal(Signal::HUP);
     daemon.told("the configuration is not reloaded: the old one stays in force");
     daemon.told("did you mean `poll_min`?");
@@ -120,17 +115,17 @@ fn a_reload_takes_what_it_can_without_a_step_and_a_bad_one_nothing() {
 
 #[test]
 fn the_service_manager_is_told_and_the_loop_gives_signs_of_life() {
-    let folder = Folder::new("manager").expect("temporary folder");
+    let folder = Folder::new("manager");
     let path = folder.path().join("notify");
     let manager = UnixDatagram::bind(&path).expect("a socket");
     manager.set_nonblocking(true).expect("nonblocking");
-    let server = Server::start(AHEAD).expect("a port");
+    let server = Server::start(AHEAD);
     let environment = [("NOTIFY_SOCKET", path.as_path()), ("WATCHDOG_USEC", Path::new("600000"))];
     let mut daemon = Daemon::start("managed", &config(&server, ""), &environment);
     let mut heard: Vec<String> = Vec::new();
     // The first message like `expected` among those from the `from`-th on, and the place after it.
     let mut hear = |expected: &str, from: usize| -> (String, usize) {
-        let found = until(30, || {
+        let found = within(Duration::from_secs(30), || {
             let mut buffer = [0; 512];
             while let Ok(length) = manager.recv(&mut buffer) {
                 heard.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
@@ -152,16 +147,16 @@ fn the_service_manager_is_told_and_the_loop_gives_signs_of_life() {
     hear("READY=1", after);
     daemon.signal(Signal::TERM);
     hear("STOPPING=1", after);
-    let ended = until(10, || daemon.process.0.try_wait().expect("wait")).expect("it ends");
+    let ended = within(Duration::from_secs(10), || daemon.process.0.try_wait().expect("wait")).expect("it ends");
     assert_eq!(ended.code(), Some(0));
 }
 
 #[test]
 fn prometheus_is_told_with_units_and_help() {
-    let server = Server::start(AHEAD).expect("a port");
-    let listen = free_port().expect("a port");
+    let server = Server::start(AHEAD);
+    let listen = free_address();
     let daemon = Daemon::start("scraped", &config(&server, &metrics(listen)), &[]);
-    let covered = until(30, || {
+    let covered = within(Duration::from_secs(30), || {
         let (code, text) = get(listen, "/metrics").ok()?;
         (code == 200 && text.contains("\nchronotick_coverage_ratio ")).then_some(text)
     });

@@ -131,7 +131,7 @@ impl Options {
             }
             Some(family) => Scenario::of_family(family, seed, self.hours()),
             None if self.plan == Plan::Day => {
-                let family = if seed % 2 == 0 { Family::Honest } else { Family::HeldOut };
+                let family = if seed.is_multiple_of(2) { Family::Honest } else { Family::HeldOut };
                 Scenario::of_family(family, seed, self.hours())
             }
             None => Scenario::new(seed, self.hours()),

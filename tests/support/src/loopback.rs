@@ -1,39 +1,51 @@
-//! A daemon under test and a time server for it, both on loopback, both gone when the test is.
+//! What tests with real processes share: folders, processes, ports and time servers on loopback, all gone when the test is.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use chronotick_core::Timestamp;
 use chronotick_host::ntp::packet::{NtpTimestamp, Packet};
 
-/// A folder of one test's own that goes with it.
+/// Where the peers are.
+pub const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// A folder of the test's own, gone with it.
 pub struct Folder(PathBuf);
 
 impl Folder {
-    /// An empty folder whose name has `name` in it.
-    pub fn new(name: &str) -> io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("chronotick-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path)?;
-        Ok(Self(path))
+    /// A new one.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub fn new(name: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("chronotick-{name}-{}-{count}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap_or_else(|cause| panic!("{}: {cause}", path.display()));
+        Self(path)
     }
 
-    /// The folder.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Writes a file into it.
-    pub fn file(&self, name: &str, text: &str) -> io::Result<PathBuf> {
+    /// A file in it.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.0.join(name);
-        std::fs::write(&path, text)?;
-        Ok(path)
+        std::fs::write(&path, text).unwrap_or_else(|cause| panic!("{}: {cause}", path.display()));
+        path
     }
 }
 
@@ -44,22 +56,45 @@ impl Drop for Folder {
     }
 }
 
-/// A process that does not outlive its test.
+/// A process, and what it started, that do not outlive their test.
 pub struct Running(pub Child);
 
 impl Running {
-    /// Starts `command` with its standard error in the file `log`.
-    pub fn start(command: &mut Command, log: &Path) -> io::Result<Self> {
-        let log = File::create(log)?;
-        Ok(Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?))
+    /// Starts `command` as the leader of a group, its output thrown away.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start(command: &mut Command) -> Self {
+        Self::spawn(command.stderr(Stdio::null()))
+    }
+
+    /// The same with its standard error in the file `log`.
+    ///
+    /// # Panics
+    /// When it cannot be started, or `log` not be made.
+    pub fn logged(command: &mut Command, log: &Path) -> Self {
+        let log = File::create(log).unwrap_or_else(|cause| panic!("{}: {cause}", log.display()));
+        Self::spawn(command.stderr(log))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0).spawn();
+        Self(child.unwrap_or_else(|cause| panic!("cannot start {command:?}: {cause}")))
+    }
+
+    /// Ends it at once. A program such as faketime may run its peer as a child, so the whole group goes.
+    pub fn kill(&mut self) {
+        let group = rustix::process::Pid::from_child(&self.0);
+        // Gone already: as wished.
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Gone already: as wished.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        self.kill();
     }
 }
 
@@ -72,10 +107,22 @@ pub struct Server {
 
 impl Server {
     /// A server on a free port of loopback, `ahead` of the system's clock.
-    pub fn start(ahead: Duration) -> io::Result<Self> {
-        let socket = UdpSocket::bind("127.0.0.1:0")?;
-        socket.set_read_timeout(Some(Duration::from_millis(100)))?;
-        let (address, over) = (socket.local_addr()?, Arc::new(AtomicBool::new(false)));
+    ///
+    /// # Panics
+    /// When there is no port left.
+    pub fn start(ahead: Duration) -> Self {
+        Self::at(0, ahead)
+    }
+
+    /// The same on `port`.
+    ///
+    /// # Panics
+    /// When the port is in use.
+    pub fn at(port: u16, ahead: Duration) -> Self {
+        let bound = UdpSocket::bind((LOOPBACK, port)).and_then(|socket| Ok((socket.local_addr()?, socket)));
+        let (address, socket) = bound.unwrap_or_else(|cause| panic!("port {port} of loopback: {cause}"));
+        socket.set_read_timeout(Some(Duration::from_millis(100))).expect("any socket has a timeout");
+        let over = Arc::new(AtomicBool::new(false));
         let ends = Arc::clone(&over);
         let now = move || {
             let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + ahead;
@@ -92,7 +139,7 @@ impl Server {
                 let _ = socket.send_to(&Packet { transmit: now(), ..answer }.encode(), client);
             }
         });
-        Ok(Self { address, over, thread: Some(thread) })
+        Self { address, over, thread: Some(thread) }
     }
 
     /// Where it is.
@@ -110,16 +157,18 @@ impl Drop for Server {
     }
 }
 
-/// Looks again and again for at most `seconds`.
-pub fn until<T>(seconds: u64, mut look: impl FnMut() -> Option<T>) -> Option<T> {
-    let end = Instant::now() + Duration::from_secs(seconds);
-    while Instant::now() < end {
-        if let Some(found) = look() {
-            return Some(found);
+/// Looks until `condition` gives something, at most for `patience`.
+pub fn within<T>(patience: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
+    let started = Instant::now();
+    loop {
+        if let Some(value) = condition() {
+            return Some(value);
+        }
+        if started.elapsed() > patience {
+            return None;
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    None
 }
 
 /// Status code and body of `GET path`.
@@ -135,14 +184,44 @@ pub fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
     Ok((code, body.to_owned()))
 }
 
-/// A TCP port of loopback that was free a moment ago.
-pub fn free_port() -> io::Result<SocketAddr> {
-    std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()
+/// A port of loopback that nobody uses, neither over UDP nor over TCP.
+///
+/// # Panics
+/// When there is none left.
+pub fn free_port() -> u16 {
+    for _ in 0..64 {
+        let Ok(udp) = UdpSocket::bind((LOOPBACK, 0)) else { continue };
+        let Ok(address) = udp.local_addr() else { continue };
+        if TcpListener::bind(address).is_ok() {
+            return address.port();
+        }
+    }
+    panic!("no free port on loopback");
 }
 
-/// The program `name` on the PATH or where the system's services are.
+/// The same with its address.
+///
+/// # Panics
+/// When there is none left.
+pub fn free_address() -> SocketAddr {
+    SocketAddr::new(LOOPBACK, free_port())
+}
+
+/// The program `name` on the PATH, where the system's services are, or unpacked for the tests.
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/bin".into()]);
+    let peers = std::env::var_os("CHRONOTICK_PEERS").map(PathBuf::from);
+    let unpacked = peers.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/peers"));
+    let own = [unpacked.join("usr/sbin"), unpacked.join("usr/bin")];
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/bin".into()]).chain(own);
     folders.map(|folder| folder.join(name)).find(|program| program.is_file())
+}
+
+/// The system's clock, ns since 1970.
+///
+/// # Panics
+/// Before 1970 and after 2262.
+pub fn system_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    i64::try_from(since.as_nanos()).expect("before 2262")
 }
