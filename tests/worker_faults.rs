@@ -1,4 +1,4 @@
-//! Everything that can go wrong with the forecast worker, while a service keeps time beside it.
+//! Everything that can go wrong with the forecast worker, while a service keeps time beside it. Its models: `worker_models`.
 //!
 //! In every test the service of `chronotick_tests::supervised` checks at each step that served time never goes back, that
 //! the truth is inside the hard bound, and that tier and reason are those of what is the case. Faults that need no waiting are
@@ -6,60 +6,17 @@
 //! be left behind.
 
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use chronotick_core::fallback::{Reason, Tier};
 use chronotick_host::link::ModelState;
 use chronotick_host::os::sandbox::Grant;
 use chronotick_host::supervisor::{Affinity, Backlog, Mode, Supervisor, WorkerConfig, WorkerHealth};
-use chronotick_tests::supervised::{Holdings, Service, Workshop, resident_mb};
-use rustix::process::{Pid, Signal, kill_process};
+use chronotick_tests::supervised::{
+    DOWN, Holdings, PATIENCE, RECOVERY, Service, Workshop, alone, is_dead, repetitions, resident_mb, signal,
+};
+use rustix::process::Signal;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_faulty-worker");
-/// What is promised: a worker is back within this time where it can be.
-const RECOVERY: Duration = Duration::from_secs(5);
-/// More than anything here takes on a machine that is busy with other things.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// The tests count this process's descriptors, threads and children, so they run one after another.
-fn alone() -> MutexGuard<'static, ()> {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn repetitions() -> u64 {
-    if std::env::var("CHRONOTICK_STRESS").is_ok_and(|value| value == "full") { 100 } else { 3 }
-}
-
-/// The measurements are fresh and no worker answers.
-const DOWN: (Tier, Reason) = (Tier::Filter, Reason::WorkerDown);
-/// Forecasts come and are used, or are not worth it yet.
-const UP: [(Tier, Reason); 3] =
-    [(Tier::Fused, Reason::Nominal), (Tier::Filter, Reason::ForecastsMuted), (Tier::Filter, Reason::WarmingUp)];
-
-/// The outage was told: the tier was the filter's for the want of a worker, unless earlier forecasts carried on through it.
-fn was_told(service: &Service) {
-    let told = service.verdicts.contains(&DOWN);
-    assert!(told || service.verdicts.iter().all(|&verdict| verdict == UP[0]), "{:?}", service.verdicts);
-}
-
-/// What is served is as if nothing had been.
-fn is_over(service: &Service) {
-    assert!(UP.contains(&service.verdict()), "{:?}", service.verdict());
-}
-
-fn signal(pid: u32, signal: Signal) {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id");
-    kill_process(pid, signal).expect("the worker is ours");
-}
-
-/// Whether a process is gone or waits to be reaped.
-fn is_dead(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'))
-}
-
 /// A worker that does `fault` when asked is replaced for a reason that names `expected`; an honest one after it recovers,
 /// and after all repetitions nothing is left behind.
 fn is_replaced(fault: &str, kind: &str, tune: impl Fn(&mut WorkerConfig)) -> WorkerHealth {
@@ -83,8 +40,8 @@ fn is_replaced(fault: &str, kind: &str, tune: impl Fn(&mut WorkerConfig)) -> Wor
         workshop.set_mode("honest");
         let recovered = service.run_until_forecast(PATIENCE);
         assert!(recovered < RECOVERY, "recovered after {recovered:?}");
-        was_told(&service);
-        is_over(&service);
+        service.was_told();
+        service.is_over();
     }
     service.run_until("the last process to be reaped", PATIENCE, |_| Holdings::now() == holdings);
     let grown = resident_mb() - resident;
@@ -111,8 +68,8 @@ fn killed() {
         let recovered = service.run_until_forecast(PATIENCE);
         assert!(recovered < RECOVERY, "recovered after {recovered:?}");
         assert_eq!(service.health().last_reason.as_deref(), Some("killed by SIGKILL"));
-        was_told(&service);
-        is_over(&service);
+        service.was_told();
+        service.is_over();
     }
     service.run_until("the last process to be reaped", PATIENCE, |_| Holdings::now() == holdings);
 }
@@ -147,8 +104,8 @@ fn stopped_for_half_a_minute() {
     service.run_until_forecast(PATIENCE);
     assert!(stopped.elapsed() < RECOVERY, "recovered after {:?}", stopped.elapsed());
     assert_eq!(service.health().last_reason.as_deref(), Some("no sign of life"));
-    was_told(&service);
-    is_over(&service);
+    service.was_told();
+    service.is_over();
     // A stopped process obeys SIGKILL: it does not come back when the half minute is over.
     service.run_for(Duration::from_secs(if repetitions() == 100 { 30 } else { 3 }));
     assert!(is_dead(pid));
@@ -258,7 +215,7 @@ fn binary_missing_until_it_appears() {
     assert_eq!(Holdings::now(), holdings, "tries leave nothing behind");
     std::os::unix::fs::symlink(PROGRAM, workshop.worker()).expect("the folder can be written to");
     assert!(service.run_until_forecast(PATIENCE) < RECOVERY);
-    is_over(&service);
+    service.is_over();
 }
 
 #[test]
@@ -270,7 +227,7 @@ fn a_core_that_does_not_exist() {
     let health = service.health();
     assert!(health.warnings.iter().any(|warning| warning.contains("[1000] not available")), "{health:?}");
     assert!(!health.cpu_affinity.is_empty());
-    is_over(&service);
+    service.is_over();
 }
 
 #[test]
@@ -300,146 +257,6 @@ fn pinned_and_sealed_as_configured() {
     assert_eq!((fields[16], fields[38]), ("7", "5"), "nice, and the policy SCHED_IDLE");
     let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("same user").count();
     assert_eq!(descriptors, 5, "three standard ones and two eventfds; the region is mapped");
-}
-
-/// With broken models of `kind` the worker lives, says which file and why, and no forecast enters.
-fn is_not_usable(kind: &str, spoil: impl Fn(&Path), part: &str) {
-    let _alone = alone();
-    let workshop = Workshop::new("models", PROGRAM, kind);
-    spoil(&workshop.models());
-    let mut service = Service::start(workshop.config());
-    service.run_until("questions to be refused", PATIENCE, |service| service.health().refused >= 2);
-    let health = service.health();
-    assert!(health.alive && health.restarts == 0, "{health:?}");
-    let near = &health.models[0];
-    assert!(
-        matches!(near, ModelState::Failed(line)
-            if line.contains("chronotick-near.onnx: ") && line.contains(part) && !line.contains('\n')),
-        "{near:?}"
-    );
-    assert!(health.last_refusal.is_some_and(|line| line.contains(".onnx: ")), "a question is told why");
-    assert_eq!(service.pipeline.counts().forecasts_accepted, 0);
-    // Where its other model works the worker answers, and its answers are judged.
-    let others = health.models.iter().any(|model| matches!(model, ModelState::Loaded { .. }));
-    assert_eq!(service.verdict(), if others { UP[2] } else { DOWN });
-    // A restored file is taken up by the next worker.
-    workshop.set_models("honest");
-    let _ = std::fs::remove_file(workshop.models().join("SHA256SUMS"));
-    signal(health.pid.expect("the worker runs"), Signal::KILL);
-    service.run_until("the death to be noticed", PATIENCE, |service| service.health().restarts == 1);
-    assert!(service.run_until_forecast(PATIENCE) < RECOVERY);
-    is_over(&service);
-}
-
-fn rewrite(file: &Path, change: impl Fn(&mut Vec<u8>)) {
-    let mut bytes = std::fs::read(file).expect("the model is there");
-    change(&mut bytes);
-    std::fs::write(file, bytes).expect("the folder can be written to");
-}
-
-#[test]
-fn model_missing() {
-    let spoil = |models: &Path| {
-        for name in ["chronotick-near.onnx", "chronotick-far.onnx"] {
-            std::fs::remove_file(models.join(name)).expect("it was there");
-        }
-    };
-    is_not_usable("honest", spoil, "cannot be opened: No such file");
-}
-
-#[test]
-fn model_truncated() {
-    let spoil = |models: &Path| {
-        rewrite(&models.join("chronotick-near.onnx"), |bytes| bytes.truncate(bytes.len() / 2));
-        rewrite(&models.join("chronotick-far.onnx"), Vec::clear);
-    };
-    is_not_usable("honest", spoil, "not a usable ONNX file");
-}
-
-#[test]
-fn model_bit_flipped_beside_its_checksums() {
-    let spoil = |models: &Path| {
-        let sums = std::process::Command::new("sha256sum")
-            .args(["chronotick-near.onnx", "chronotick-far.onnx"])
-            .current_dir(models)
-            .output()
-            .expect("sha256sum is part of coreutils");
-        std::fs::write(models.join("SHA256SUMS"), sums.stdout).expect("the folder can be written to");
-        for name in ["chronotick-near.onnx", "chronotick-far.onnx"] {
-            rewrite(&models.join(name), |bytes| {
-                let middle = bytes.len() / 2;
-                bytes[middle] ^= 0x10;
-            });
-        }
-    };
-    is_not_usable("honest", spoil, "damaged");
-}
-
-/// Without checksums a flipped bit may be noticed by the parser or change what the model says. Whatever it does, the laws
-/// hold and the worker does not get into a loop of crashes.
-#[test]
-fn model_bit_flipped_unnoticed() {
-    let _alone = alone();
-    let workshop = Workshop::new("flipped", PROGRAM, "honest");
-    for n in 0..8 * repetitions() {
-        workshop.set_models("honest");
-        rewrite(&workshop.models().join("chronotick-near.onnx"), |bytes| {
-            // Odd steps visit every part of the file; the bits differ from round to round.
-            let at = usize::try_from(n * 7919).unwrap_or(0) % bytes.len();
-            bytes[at] ^= 1 << (n % 8);
-        });
-        let mut service = Service::start(workshop.config());
-        service.run_until("an outcome", PATIENCE, |service| {
-            let health = service.health();
-            health.answered + health.refused > 0
-        });
-        assert_eq!(service.health().restarts, 0, "byte of round {n}: {:?}", service.health());
-        assert_eq!(service.verdict().0, Tier::Filter);
-    }
-}
-
-#[test]
-fn model_of_the_wrong_shape() {
-    is_not_usable("wrong-output", |_| {}, "its output has shape [1, 64, 5], not [1, 64, 9]");
-    is_not_usable("wrong-input", |_| {}, "its input context has shape [1, 2, 128], not [1, 2, 256]");
-}
-
-/// A model whose answers the pipeline must refuse.
-fn is_muted(kind: &str) {
-    let _alone = alone();
-    let workshop = Workshop::new(kind, PROGRAM, kind);
-    let mut service = Service::start(workshop.config());
-    service.run_until("several answers", PATIENCE, |service| service.forecasts >= 3);
-    let counts = service.pipeline.counts();
-    assert_eq!((counts.forecasts_accepted, counts.forecasts_muted), (0, service.forecasts), "{counts:?}");
-    assert_eq!(service.verdict(), (Tier::Filter, Reason::ForecastsMuted), "the worker is not to blame");
-}
-
-#[test]
-fn model_returns_nan() {
-    is_muted("nan");
-}
-
-#[test]
-fn model_returns_swapped_quantiles() {
-    is_muted("swapped");
-}
-
-#[test]
-fn model_returns_the_impossible() {
-    is_muted("wild");
-}
-
-/// A constant is well formed: it is for the pipeline's scores to find out that it is worth nothing. The laws hold meanwhile.
-#[test]
-fn model_returns_a_constant() {
-    let _alone = alone();
-    let workshop = Workshop::new("constant", PROGRAM, "constant");
-    let mut service = Service::start(workshop.config());
-    service.run_until("several answers", PATIENCE, |service| service.forecasts >= 10);
-    service.run_for(Duration::from_secs(1));
-    assert_eq!(service.health().restarts, 0);
-    assert_eq!(service.verdict(), (Tier::Filter, Reason::ForecastsMuted), "well formed and worth nothing");
 }
 
 /// The service itself is killed: its worker does not survive it.
@@ -546,7 +363,7 @@ fn a_hundred_of_every_quick_fault_leave_nothing() {
     workshop.set_models("honest");
     again(&mut service, "killed by SIGKILL", 1, true);
     service.run_until_forecast(PATIENCE);
-    is_over(&service);
+    service.is_over();
     service.run_until("the last process to be reaped", PATIENCE, |_| Holdings::now() == holdings);
     let grown = resident_mb() - resident;
     println!("{} workers, {grown:.1} MB grown, {holdings:?}", service.health().restarts);

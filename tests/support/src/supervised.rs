@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chronotick_core::fallback::{Reason, Tier};
@@ -16,6 +17,7 @@ use chronotick_core::units::{Local, Offset, Span, Timestamp, Utc};
 use chronotick_host::supervisor::{Backlog, Supervisor, WorkerConfig, WorkerHealth};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Virtual seconds per real second.
 pub const SPEED: i64 = 200;
@@ -23,6 +25,45 @@ pub const SPEED: i64 = 200;
 const POLL_S: i64 = 4;
 /// Virtual seconds of history before the real worker is needed: enough that the near model is asked at once.
 const YOUTH_S: i64 = 400;
+
+/// What is promised: a worker is back within this time where it can be.
+pub const RECOVERY: Duration = Duration::from_secs(5);
+/// More than anything with a worker takes on a machine that is busy with other things.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+/// The measurements are fresh and no worker answers.
+pub const DOWN: (Tier, Reason) = (Tier::Filter, Reason::WorkerDown);
+/// A worker answers, and nothing is known of it yet.
+pub const WARMING_UP: (Tier, Reason) = (Tier::Filter, Reason::WarmingUp);
+/// Forecasts come and are used.
+const NOMINAL: (Tier, Reason) = (Tier::Fused, Reason::Nominal);
+/// They are not worth it.
+const MUTED: (Tier, Reason) = (Tier::Filter, Reason::ForecastsMuted);
+
+/// The tests of a worker count this process's descriptors, threads and children, so they run one after another.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How often a test repeats its fault: a hundred times with `CHRONOTICK_STRESS=full`.
+pub fn repetitions() -> u64 {
+    if std::env::var("CHRONOTICK_STRESS").is_ok_and(|value| value == "full") { 100 } else { 3 }
+}
+
+/// Sends `signal` to the worker `pid`.
+///
+/// # Panics
+/// When there is no such process, or it is not ours.
+pub fn signal(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id");
+    kill_process(pid, signal).expect("the worker is ours");
+}
+
+/// Whether a process is gone or waits to be reaped.
+pub fn is_dead(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'))
+}
 
 /// The service.
 pub struct Service {
@@ -135,6 +176,23 @@ impl Service {
     pub fn verdict(&self) -> (Tier, Reason) {
         let record = self.served.record().expect("something is served after the first step");
         (record.tier, record.reason)
+    }
+
+    /// The outage was told: the tier was the filter's for the want of a worker, unless earlier forecasts carried on through it.
+    ///
+    /// # Panics
+    /// When it was not.
+    pub fn was_told(&self) {
+        let told = self.verdicts.contains(&DOWN);
+        assert!(told || self.verdicts.iter().all(|&verdict| verdict == NOMINAL), "{:?}", self.verdicts);
+    }
+
+    /// What is served is as if nothing had been.
+    ///
+    /// # Panics
+    /// When it is not.
+    pub fn is_over(&self) {
+        assert!([NOMINAL, MUTED, WARMING_UP].contains(&self.verdict()), "{:?}", self.verdict());
     }
 
     /// The worker's health.
