@@ -16,23 +16,23 @@
 use crate::rank::ranked;
 
 /// Independent errors that the claim itself counts for.
-const CLAIM_WEIGHT: f64 = 4.0;
+const CLAIM_WEIGHT: f32 = 4.0;
 /// Independent errors at which the empirical quantile counts as much as Student's.
-const EMPIRICAL: f64 = 30.0;
+const EMPIRICAL: f32 = 30.0;
 /// Errors from which on there is an empirical quantile.
 const FEWEST: usize = 40;
 /// The 97.5 % quantile of the standard normal distribution.
-const NORMAL: f64 = 1.96;
+const NORMAL: f32 = 1.96;
 
 /// How the claimed deviations of the fused forecast compare with its errors; `C` standardised errors are kept, at least one.
 #[derive(Clone, Debug)]
 pub struct Calibration<const C: usize = 96> {
-    sum: f64,
-    weight: f64,
+    sum: f32,
+    weight: f32,
     /// Squares of standardised errors, newest last.
     recent: heapless::Deque<f32, C>,
     until_sorted: u8,
-    quantile: f64,
+    quantile: f32,
 }
 
 impl<const C: usize> Default for Calibration<C> {
@@ -48,17 +48,17 @@ impl<const C: usize> Calibration<C> {
     }
 
     /// What the claimed deviation is multiplied by to give the half-width of the 95 % interval, with [`Calibration::k2`].
-    pub fn factor(&self, k2: f64) -> f64 {
+    pub fn factor(&self, k2: f32) -> f32 {
         let freedom = 1.0 / (self.weight + 2.0);
         let student = NORMAL + 2.37 * freedom + 2.82 * freedom * freedom;
         let trust = self.weight / (self.weight + EMPIRICAL);
-        libm::sqrt(k2) * (student + trust * (self.quantile - NORMAL))
+        libm::sqrtf(k2) * (student + trust * (self.quantile - NORMAL))
     }
 
     /// Takes in the `error` (s) of a forecast that had claimed the variance `claimed`, seen through a measurement of variance
     /// `noise` (both s^2). `keep` of the past is remembered, and `overlap` such errors are worth one independent one. For
     /// `inherited` see [`Calibration::k2`].
-    pub fn learn(&mut self, error: f64, claimed: f64, noise: f64, keep: f64, overlap: f64, inherited: f64) {
+    pub fn learn(&mut self, error: f32, claimed: f32, noise: f32, keep: f32, overlap: f32, inherited: f32) {
         let total = claimed + noise;
         if !(total > 0.0 && claimed > 0.0) {
             return;
@@ -69,8 +69,7 @@ impl<const C: usize> Calibration<C> {
         self.sum = self.sum * keep + weight * ratio;
         self.weight = self.weight * keep + weight;
         let k2 = self.k2(inherited);
-        #[allow(clippy::cast_possible_truncation, reason = "a standardised error")]
-        let standardised = square as f32 / (k2 * claimed + noise) as f32;
+        let standardised = square / (k2 * claimed + noise);
         if self.recent.is_full() {
             self.recent.pop_front();
         }
@@ -84,19 +83,19 @@ impl<const C: usize> Calibration<C> {
 
     /// What the claimed variance is multiplied by to give that of the errors; `inherited` is the same at the next shorter
     /// horizon, which counts as far as nothing is known of this one.
-    pub fn k2(&self, inherited: f64) -> f64 {
+    pub fn k2(&self, inherited: f32) -> f32 {
         ((self.sum + CLAIM_WEIGHT * inherited) / (self.weight + CLAIM_WEIGHT)).max(1.0)
     }
 
     /// The 95 % quantile of the standardised errors, with the rank of conformal prediction.
-    fn empirical(&self) -> f64 {
+    fn empirical(&self) -> f32 {
         let mut scores: heapless::Vec<f32, C> = heapless::Vec::new();
         for &score in &self.recent {
             let _ = scores.push(score);
         }
         // ceil(0.95 (n + 1))
         let rank = (19 * (scores.len() + 1)).div_ceil(20).min(scores.len());
-        if scores.len() < FEWEST { NORMAL } else { libm::sqrt(f64::from(ranked(&mut scores, rank - 1))) }
+        if scores.len() < FEWEST { NORMAL } else { libm::sqrtf(ranked(&mut scores, rank - 1)) }
     }
 }
 
@@ -105,7 +104,7 @@ mod tests {
     use super::*;
 
     /// Errors that alternate in sign with a constant magnitude have exactly that deviation.
-    fn learnt(error: f64, claimed: f64, noise: f64, times: usize) -> Calibration<96> {
+    fn learnt(error: f32, claimed: f32, noise: f32, times: usize) -> Calibration<96> {
         let mut calibration = Calibration::<96>::new();
         for _ in 0..times {
             calibration.learn(error, claimed * claimed, noise * noise, 1.0, 1.0, 1.0);
@@ -113,7 +112,7 @@ mod tests {
         calibration
     }
 
-    fn factor(calibration: &Calibration<96>) -> f64 {
+    fn factor(calibration: &Calibration<96>) -> f32 {
         calibration.factor(calibration.k2(1.0))
     }
 

@@ -179,7 +179,7 @@ impl Asked {
 pub struct Active {
     origin: Timestamp<Local>,
     /// Of one row, s.
-    step: f64,
+    step: f32,
     rate: f64,
     /// Median and half the distance between the 10 % and 90 % quantiles, s, one row per step.
     rows: heapless::Vec<(f32, f32), MAX_STEPS>,
@@ -192,34 +192,37 @@ impl Active {
         for row in &forecast.quantiles {
             let _ = rows.push((row[MEDIAN], 0.5 * (row[6] - row[2])));
         }
-        let step = asked.step.as_secs_f64() * asked.model.stride() as f64;
+        #[allow(clippy::cast_possible_truncation, reason = "what follows from it is f32 as well")]
+        let step = (asked.step.as_secs_f64() * asked.model.stride() as f64) as f32;
         Self { origin: asked.origin, step, rate: asked.rate.value(), rows }
     }
 
-    /// How the offset changes from `from` to `h` seconds later, its slope there and its standard deviation; `None` beyond
-    /// the forecast's reach.
-    pub fn change(&self, from: Timestamp<Local>, h: f64) -> Option<(f64, f64, f64)> {
-        let age = from.since(self.origin).as_secs_f64();
+    /// How the offset changes from `from` to `h` seconds later beyond a line of `rate` (s/s), its slope there beyond it, and its
+    /// standard deviation; `None` beyond the forecast's reach.
+    #[allow(clippy::cast_possible_truncation, reason = "its rows are f32")]
+    pub fn change(&self, from: Timestamp<Local>, h: f32, rate: f64) -> Option<(f32, f32, f32)> {
+        let age = from.since(self.origin).as_secs_f64() as f32;
         let (start, _, start_deviation) = self.at(age)?;
         let (end, slope, deviation) = self.at(age + h)?;
-        let gained = libm::sqrt((deviation * deviation - start_deviation * start_deviation).max(0.0));
-        Some((end - start + self.rate * h, slope + self.rate, gained))
+        let gained = libm::sqrtf((deviation * deviation - start_deviation * start_deviation).max(0.0));
+        let beyond = (self.rate - rate) as f32;
+        Some((end - start + beyond * h, slope + beyond, gained))
     }
 
     /// Median beyond the request's line, its slope, and the standard deviation, `age` seconds after the origin.
-    fn at(&self, age: f64) -> Option<(f64, f64, f64)> {
+    fn at(&self, age: f32) -> Option<(f32, f32, f32)> {
         /// The 90 % quantile of the standard normal distribution.
-        const NORMAL_90: f64 = 1.2816;
+        const NORMAL_90: f32 = 1.2816;
         let place = age / self.step;
-        if !(0.0..=self.rows.len() as f64).contains(&place) {
+        if !(0.0..=self.rows.len() as f32).contains(&place) {
             return None;
         }
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and the number of rows")]
         let row = (place as usize).min(self.rows.len() - 1);
         let before = if row == 0 { (0.0, 0.0) } else { self.rows[row - 1] };
-        let (after, share) = (self.rows[row], place - row as f64);
-        let between = |a: f32, b: f32| f64::from(a) + share * (f64::from(b) - f64::from(a));
-        let slope = (f64::from(after.0) - f64::from(before.0)) / self.step;
+        let (after, share) = (self.rows[row], place - row as f32);
+        let between = |a: f32, b: f32| a + share * (b - a);
+        let slope = (after.0 - before.0) / self.step;
         Some((between(before.0, after.0), slope, between(before.1, after.1) / NORMAL_90))
     }
 }

@@ -16,6 +16,10 @@
 //!
 //! **Calibration.** The fused forecast is frozen too, and its errors calibrate its claims: [`crate::calibration`].
 //!
+//! **Numerics.** Instants, the base line and what is measured against it are f64; what is left, the experts' distances from that
+//! line, their squares and their averages, are f32. An average that takes in a three-hundredth of each square is then good to
+//! about five digits, and a weight that follows from two hundred of them to the third: a thousandth of a log weight.
+//!
 //! **Weaknesses.** A horizon that has not passed even once has no evidence of its own, only its shorter neighbours'.
 
 use core::cell::OnceCell;
@@ -42,19 +46,19 @@ pub const fn horizons<const K: usize>() -> [f64; K] {
 }
 
 /// The most that evidence may count, in independent forecasts.
-const MAX_EVIDENCE: f64 = 200.0;
+const MAX_EVIDENCE: f32 = 200.0;
 /// How strongly overlapping forecasts are discounted.
-const OVERLAP: f64 = 0.5;
+const OVERLAP: f32 = 0.5;
 /// Share of the next shorter horizon's log weight that is added; all of it while there is no evidence of one's own.
-const NEIGHBOUR: f64 = 0.8;
+const NEIGHBOUR: f32 = 0.8;
 /// Evidence at which that share has fallen half way.
 const OWN: f32 = 8.0;
 /// The neighbour's word is limited to this, divided by one's own evidence.
 const NEIGHBOUR_LIMIT: f32 = 10.0;
 /// What an expert's own claim counts for, in independent forecasts.
-const CLAIM: f64 = 0.5;
+const CLAIM: f32 = 0.5;
 /// Claims count from this many intervals between exchanges on.
-const CLAIM_SPACINGS: f64 = 2.0;
+const CLAIM_SPACINGS: f32 = 2.0;
 /// The most forecasts that a stray present counts for.
 const STRAY_TRIALS: f32 = 2.0;
 /// Where that saturates, and how far what is beyond the best loss counts once the horizon has been tested, both as a share of
@@ -62,9 +66,11 @@ const STRAY_TRIALS: f32 = 2.0;
 const STRAY_NEAR: f32 = 8.0;
 const STRAY_FAR: f32 = 50.0;
 /// Squared errors are capped at this multiple of the usual one.
-const CAP: f64 = 400.0;
+const CAP: f32 = 400.0;
 /// An exchange loses weight once the best expert's squared error is beyond this multiple of the usual one.
-const SPIKE: f64 = 4.0;
+const SPIKE: f32 = 4.0;
+/// A spike counts for no less than the inverse square of this, as against an exchange that is none.
+const MOST_DOUBT: f32 = 1e6;
 /// Log weights below this do not take part.
 const NEGLIGIBLE: f32 = -6.0;
 /// Forecasts of a model that must have been scored at a horizon before it is heard there.
@@ -74,18 +80,18 @@ const SPARE: i64 = 4;
 /// The weighted distribution is trimmed to its middle, from this share to the rest.
 const TRIM: f32 = 0.3;
 /// Seconds over which skill forgets, and at least so many horizons.
-const MEMORY: (f64, f64) = (14400.0, 20.0);
+const MEMORY: (f32, f32) = (14400.0, 20.0);
 /// Seconds over which calibration forgets, and at least so many horizons.
-const CALIBRATION_MEMORY: (f64, f64) = (86400.0, 10.0);
+const CALIBRATION_MEMORY: (f32, f32) = (86400.0, 10.0);
 /// From this horizon on the filtered estimate is the better witness of the fused forecast's error, s.
-const LATE: f64 = 1000.0;
+const LATE: f32 = 1000.0;
 /// From there on a claim that has not been tested yet is widened by this against the next shorter horizon's, as a variance:
 /// rooms and days, which a random walk knows nothing of, come in here.
-const UNFORESEEN: f64 = 4.0;
+const UNFORESEEN: f32 = 4.0;
 /// From this horizon on all exchanges tell alike, whatever their noise, s.
-const FAR: f64 = 4000.0;
+const FAR: f32 = 4000.0;
 /// Share of the usual squared error that is added to the noise there.
-const FAR_FLOOR: f64 = 0.1;
+const FAR_FLOOR: f32 = 0.1;
 
 /// The experts' weights and forecasts under test at every horizon: `E` experts, `K` horizons, `P` frozen forecasts and `C`
 /// scores for calibration per horizon.
@@ -100,21 +106,21 @@ pub struct Fusion<const E: usize = 36, const K: usize = 7, const P: usize = 64, 
     handicap: [f32; E],
     /// Squared distance of each expert's present from the fused one, s^2.
     stray: [f32; E],
-    scale: f64,
+    scale: f32,
 }
 
 #[derive(Clone, Debug)]
 struct Node<const E: usize, const P: usize, const C: usize> {
-    horizon: f64,
+    horizon: f32,
     /// The same.
     reach: Span,
     frozen: heapless::Deque<Frozen<E>, P>,
     skill: [Skill; E],
     /// What the median expert's squared error usually is, s^2.
-    level: f64,
+    level: f32,
     /// Discounted number of scored forecasts, and the interval between them.
-    scored: f64,
-    spacing: f64,
+    scored: f32,
+    spacing: f32,
     last_scored: Option<Timestamp<Local>>,
     /// Experts from this index on are on probation: they are scored before they are heard.
     unproven: usize,
@@ -123,12 +129,12 @@ struct Node<const E: usize, const P: usize, const C: usize> {
     /// The variance that each expert claims of late, s^2.
     claim: [f32; E],
     /// Mean variance of the exchanges that scored, s^2.
-    noise: f64,
+    noise: f32,
     /// The least loss of any expert, s^2.
     least: f32,
     /// The part of them that this horizon's own forecasts tell, and for how many forecasts they count.
     own: [f32; E],
-    evidence: f64,
+    evidence: f32,
     /// Whether `own` waits for what has been learned since.
     unjudged: bool,
     calibration: Calibration<C>,
@@ -136,8 +142,8 @@ struct Node<const E: usize, const P: usize, const C: usize> {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Skill {
-    loss: f64,
-    weight: f64,
+    loss: f32,
+    weight: f32,
     /// Forecasts scored, up to the end of probation.
     trials: u8,
 }
@@ -157,42 +163,44 @@ struct Frozen<const E: usize> {
 #[derive(Clone, Copy, Debug)]
 struct Witness {
     at: Timestamp<Local>,
-    raw: (f64, f64),
-    filtered: (f64, f64),
-    scale: f64,
+    /// Offset, s, and variance, s^2.
+    raw: (f64, f32),
+    filtered: (f64, f32),
+    scale: f32,
 }
 
 /// The fused forecast at one horizon.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Fused {
     /// Beyond the base line, s.
-    pub displacement: f64,
+    pub displacement: f32,
     /// Slope beyond the base line's, s/s.
-    pub slope: f64,
+    pub slope: f32,
     /// Claimed standard deviation before calibration, s.
-    pub deviation: f64,
+    pub deviation: f32,
 }
 
 /// The fused extrapolation at one horizon.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Ahead {
     /// Beyond the base line, s.
-    pub displacement: f64,
+    pub displacement: f32,
     /// Half-width of the calibrated 95 % interval, s.
-    pub half_width: f64,
+    pub half_width: f32,
 }
 
+#[allow(clippy::cast_possible_truncation, reason = "what is said under Numerics")]
 impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K, P, C> {
     /// Nothing is known but `prior`, the experts' log weights at the start, and `handicap`, what their evidence must overcome at
     /// every horizon. `scale` stretches all horizons.
     pub fn new(prior: [f32; E], handicap: [f32; E], scale: f64) -> Self {
         Self {
             nodes: horizons::<K>().map(|horizon| Node {
-                horizon: horizon * scale,
+                horizon: (horizon * scale) as f32,
                 reach: Span::from_secs_f64(horizon * scale),
                 frozen: heapless::Deque::new(),
                 skill: [Skill::default(); E],
-                level: f64::INFINITY,
+                level: f32::INFINITY,
                 scored: 0.0,
                 spacing: 16.0,
                 last_scored: None,
@@ -210,12 +218,12 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
             prior,
             handicap,
             stray: [0.0; E],
-            scale,
+            scale: scale as f32,
         }
     }
 
     /// The horizon of node `node`, s.
-    pub fn horizon(&self, node: usize) -> f64 {
+    pub fn horizon(&self, node: usize) -> f32 {
         self.nodes[node].horizon
     }
 
@@ -227,15 +235,14 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
     /// Root mean squared error of expert `index` at `node`, in s, if it has been scored.
     pub fn skill(&self, node: usize, index: usize) -> Option<f64> {
         let skill = &self.nodes[node].skill[index];
-        (skill.weight > 0.0).then(|| libm::sqrt(skill.loss))
+        (skill.weight > 0.0).then(|| libm::sqrt(f64::from(skill.loss)))
     }
 
     /// Notes how far each expert's estimate of the present is from the `fused` one. Those without one follow the base line.
     pub fn mark_strays(&mut self, present: &[Prediction; E], fused: &Fused) {
         for (stray, prediction) in self.stray.iter_mut().zip(present) {
             let line = if prediction.displacement.is_finite() { prediction.displacement } else { 0.0 };
-            #[allow(clippy::cast_possible_truncation, reason = "a share of a loss")]
-            let distance = (line - fused.displacement) as f32;
+            let distance = line - fused.displacement;
             *stray = distance * distance;
         }
     }
@@ -243,7 +250,8 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
     /// Scores every frozen forecast whose horizon has passed at `at`. `raw` is the measured offset and its variance *before* it
     /// entered the filters, `filtered` the estimate after, both in s relative to the bank's reference.
     pub fn score(&mut self, at: Timestamp<Local>, raw: (f64, f64), filtered: (f64, f64)) {
-        let witness = Witness { at, raw, filtered, scale: self.scale };
+        let single = |(offset, variance): (f64, f64)| (offset, variance as f32);
+        let witness = Witness { at, raw: single(raw), filtered: single(filtered), scale: self.scale };
         let inherited = if self.nodes.iter().skip(1).any(|node| node.is_due(at)) { self.inherited() } else { [1.0; K] };
         let mut shorter = &self.prior;
         for (node, inherited) in self.nodes.iter_mut().zip(inherited) {
@@ -258,7 +266,7 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
     }
 
     /// What each horizon's calibration starts from: [`Calibration::k2`] of the next shorter one.
-    fn inherited(&self) -> [f64; K] {
+    fn inherited(&self) -> [f32; K] {
         let mut k2 = 1.0;
         core::array::from_fn(|i| {
             let node = &self.nodes[i];
@@ -277,10 +285,10 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
 
     /// The fused forecasts at every horizon, `predict` being asked for those that have not been made since the last
     /// [`Fusion::forget_curve`].
-    pub fn curve(&self, predict: impl Fn(f64) -> [Prediction; E]) -> &[Ahead; K] {
+    pub fn curve(&self, predict: impl Fn(f32) -> [Prediction; E]) -> &[Ahead; K] {
         self.curve.get_or_init(|| {
             let inherited = self.inherited();
-            let mut widest = 0.0f64;
+            let mut widest = 0.0f32;
             core::array::from_fn(|i| {
                 let node = &self.nodes[i];
                 let fused = node.fuse(&predict(node.horizon));
@@ -348,7 +356,7 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
 }
 
 #[allow(clippy::needless_range_loop, reason = "experts are one index into several arrays")]
-#[allow(clippy::cast_possible_truncation, reason = "displacements and weights need no more than f32")]
+#[allow(clippy::cast_possible_truncation, reason = "what is said under Numerics")]
 impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
     fn wants(&self, at: Timestamp<Local>) -> bool {
         match self.frozen.back() {
@@ -362,17 +370,17 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
             self.frozen.pop_front();
         }
         self.claim = core::array::from_fn(|i| {
-            if predictions[i].displacement.is_finite() { predictions[i].variance as f32 } else { f32::NAN }
+            if predictions[i].displacement.is_finite() { predictions[i].variance } else { f32::NAN }
         });
         self.unjudged = true;
         let _ = self.frozen.push_back(Frozen {
             at,
             line,
-            displacement: core::array::from_fn(|i| predictions[i].displacement as f32),
-            slope: core::array::from_fn(|i| predictions[i].slope as f32),
-            fused: fused.displacement as f32,
-            fused_slope: fused.slope as f32,
-            deviation: fused.deviation as f32,
+            displacement: core::array::from_fn(|i| predictions[i].displacement),
+            slope: core::array::from_fn(|i| predictions[i].slope),
+            fused: fused.displacement,
+            fused_slope: fused.slope,
+            deviation: fused.deviation,
         });
     }
 
@@ -384,13 +392,13 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         })
     }
 
-    fn score(&mut self, witness: &Witness, inherited: f64) {
+    fn score(&mut self, witness: &Witness, inherited: f32) {
         let at = witness.at;
         while self.is_due(at) {
             // The slot is taken out even when it is too old to be a fair test of this horizon.
             let Some(frozen) = self.frozen.pop_front() else { break };
             let age = at.since(frozen.at).as_secs_f64();
-            if age > 2.0 * self.horizon + 256.0 * witness.scale {
+            if age as f32 > 2.0 * self.horizon + 256.0 * witness.scale {
                 continue;
             }
             self.score_one(&frozen, age, witness, inherited);
@@ -398,29 +406,29 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         }
     }
 
-    fn score_one(&mut self, frozen: &Frozen<E>, age: f64, witness: &Witness, inherited: f64) {
+    fn score_one(&mut self, frozen: &Frozen<E>, age: f64, witness: &Witness, inherited: f32) {
         let &Witness { at, raw, filtered, scale } = witness;
-        let extra = age - self.horizon;
+        let extra = age as f32 - self.horizon;
         let (target, noise) = raw;
         // Long after the freeze the filtered estimate is the better witness of how wrong the forecast was.
         let late = self.horizon >= LATE * scale && filtered.1 < noise;
-        let base = frozen.line.x + frozen.line.r * age - target;
+        let base = (frozen.line.x + frozen.line.r * age - target) as f32;
         let mut square = [f32::NAN; E];
         let mut known: heapless::Vec<f32, E> = heapless::Vec::new();
         for i in 0..E {
             if frozen.displacement[i].is_finite() {
-                let error = base + f64::from(frozen.displacement[i]) + f64::from(frozen.slope[i]) * extra;
-                square[i] = (error * error) as f32;
+                let error = base + frozen.displacement[i] + frozen.slope[i] * extra;
+                square[i] = error * error;
                 let _ = known.push(square[i]);
             }
         }
         if known.is_empty() {
             return;
         }
-        let least = f64::from(known.iter().fold(f32::INFINITY, |a, &b| if b < a { b } else { a }));
+        let least = known.iter().fold(f32::INFINITY, |a, &b| if b < a { b } else { a });
         let middle = known.len() / 2;
         // An exchange that contradicts all experts alike tells nothing about them.
-        let median = f64::from(ranked(&mut known, middle));
+        let median = ranked(&mut known, middle);
         let usual = self.level.min(median);
         let typical = usual + noise;
         if self.level.is_finite() {
@@ -428,7 +436,7 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         } else {
             self.level = median;
         }
-        let elapsed = self.last_scored.map_or(0.0, |last| at.since(last).as_secs_f64());
+        let elapsed = self.last_scored.map_or(0.0, |last| at.since(last).as_secs_f64() as f32);
         self.last_scored = Some(at);
         let keep = 1.0 - forgotten(elapsed, (MEMORY.0 * scale).max(MEMORY.1 * self.horizon));
         self.scored = self.scored * keep + 1.0;
@@ -438,13 +446,13 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         let floor = if self.horizon >= FAR * scale { FAR_FLOOR * usual } else { 0.0 };
         // Nor does one that even the best expert is far from: a spike.
         let plausible = SPIKE * typical;
-        let doubt = if least > plausible { least / plausible } else { 1.0 };
+        let doubt = if least > plausible { (least / plausible).min(MOST_DOUBT) } else { 1.0 };
         // And what was frozen in doubt, by a young clock, is no measure of the experts of today.
-        let doubted = f64::from(frozen.deviation) * f64::from(frozen.deviation);
+        let doubted = frozen.deviation * frozen.deviation;
         let importance = 1.0 / ((noise + floor + doubted).max(1e-18) * doubt * doubt);
         let cap = CAP * typical;
         // Experts that have always been scored together have the same weight, so what follows from it is worked out once.
-        let (mut weight, mut kept, mut total, mut gain) = (f64::NAN, 0.0, 0.0, 0.0);
+        let (mut weight, mut kept, mut total, mut gain) = (f32::NAN, 0.0, 0.0, 0.0);
         for (i, (skill, &square)) in self.skill.iter_mut().zip(&square).enumerate() {
             if skill.weight != weight {
                 weight = skill.weight;
@@ -456,7 +464,6 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
                 skill.weight = kept;
                 continue;
             }
-            let square = f64::from(square);
             skill.loss += (if square > cap { cap } else { square } - skill.loss) * gain;
             skill.weight = total;
             if i == 0 {
@@ -464,8 +471,8 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
             }
             skill.trials = skill.trials.saturating_add(1);
         }
-        let error = base + f64::from(frozen.fused) + f64::from(frozen.fused_slope) * extra;
-        let error = if late { error + target - filtered.0 } else { error };
+        let error = base + frozen.fused + frozen.fused_slope * extra;
+        let error = if late { error + (target - filtered.0) as f32 } else { error };
         let noise = if late { filtered.1 } else { noise };
         let memory = (CALIBRATION_MEMORY.0 * scale).max(CALIBRATION_MEMORY.1 * self.horizon);
         let keep = 1.0 - forgotten(elapsed, memory);
@@ -479,7 +486,7 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
     /// claim that nothing has contradicted, and is forgotten once there are forecasts to judge by.
     fn judge(&mut self) {
         self.evidence = (self.scored / self.overlap()).min(MAX_EVIDENCE);
-        let (mut best, mut most, mut fewest) = (f64::INFINITY, 1e-30, f64::INFINITY);
+        let (mut best, mut most, mut fewest) = (f32::INFINITY, 1e-30, f32::INFINITY);
         for skill in self.skill.iter().filter(|skill| skill.weight > 0.0) {
             best = if skill.loss < best { skill.loss } else { best };
             most = if skill.weight > most { skill.weight } else { most };
@@ -490,33 +497,32 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         // Between two exchanges a claim is about another span than the one that is scored.
         let faith = if self.horizon < CLAIM_SPACINGS * self.spacing { 0.0 } else { CLAIM };
         let (told, said) = (self.evidence / (self.evidence + faith), faith / (self.evidence + faith));
-        let mut losses = [f64::NAN; E];
+        let mut losses = [f32::NAN; E];
         for i in 0..E {
             let Skill { loss, weight, .. } = self.skill[i];
             let claims = self.claim[i].is_finite();
             losses[i] = if weight > 0.0 {
                 // An expert that has been scored less than the others is taken to be mediocre where it was not.
                 let loss = if weight < most { partly_known(loss, weight, most, mediocre) } else { loss };
-                if claims && faith > 0.0 { told * loss + said * (f64::from(self.claim[i]) + self.noise) } else { loss }
+                if claims && faith > 0.0 { told * loss + said * (self.claim[i] + self.noise) } else { loss }
             } else if claims && !scored {
-                f64::from(self.claim[i]) + self.noise
+                self.claim[i] + self.noise
             } else {
-                f64::NAN
+                f32::NAN
             };
         }
-        let least = losses.iter().fold(f64::INFINITY, |a, &b| if b < a { b } else { a }).max(1e-30);
-        self.least = least as f32;
-        let (weight, scale) = (-0.5 * (self.evidence + faith) as f32, 1.0 / least);
+        let least = losses.iter().fold(f32::INFINITY, |a, &b| if b < a { b } else { a }).max(1e-30);
+        self.least = least;
+        let (weight, scale) = (-0.5 * (self.evidence + faith), 1.0 / least);
         for (own, loss) in self.own.iter_mut().zip(losses) {
-            *own = if loss > least { weight * libm::logf((loss * scale) as f32) } else { 0.0 };
+            *own = if loss > least { weight * libm::logf(loss * scale) } else { 0.0 };
         }
     }
 
     /// The log weights, with what the next shorter horizon and the present say.
     fn weigh(&mut self, shorter: &[f32; E], handicap: &[f32; E], stray: &[f32; E]) {
-        const SHARE: f32 = NEIGHBOUR as f32;
-        let evidence = self.evidence as f32;
-        let share = SHARE + (1.0 - SHARE) / (1.0 + evidence / OWN);
+        let evidence = self.evidence;
+        let share = NEIGHBOUR + (1.0 - NEIGHBOUR) / (1.0 + evidence / OWN);
         let limit = -NEIGHBOUR_LIMIT / (evidence + 0.3);
         let mut highest = f32::NEG_INFINITY;
         let trials = (0.5 + 0.5 * evidence).min(STRAY_TRIALS);
@@ -538,18 +544,18 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
     }
 
     /// How many forecasts of this horizon are worth one independent one.
-    fn overlap(&self) -> f64 {
+    fn overlap(&self) -> f32 {
         if self.horizon > 0.0 { 1.0 + OVERLAP * self.horizon / self.spacing.max(1e-3) } else { 1.0 }
     }
 
     /// The median loss of those scored.
-    fn mediocre(&self, best: f64) -> f64 {
+    fn mediocre(&self, best: f32) -> f32 {
         let mut losses: heapless::Vec<f32, E> = heapless::Vec::new();
         for skill in self.skill.iter().filter(|s| s.weight > 0.0) {
-            let _ = losses.push(skill.loss as f32);
+            let _ = losses.push(skill.loss);
         }
         let middle = losses.len() / 2;
-        if losses.is_empty() { best } else { f64::from(ranked(&mut losses, middle)) }
+        if losses.is_empty() { best } else { ranked(&mut losses, middle) }
     }
 
     fn fuse(&self, predictions: &[Prediction; E]) -> Fused {
@@ -561,7 +567,7 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
             highest = if self.log_weight[i] > highest { self.log_weight[i] } else { highest };
         }
         // Those whose word counts with their weights, in the order of what they say.
-        let mut order: heapless::Vec<(f64, f32, usize), E> = heapless::Vec::new();
+        let mut order: heapless::Vec<(f32, f32, usize), E> = heapless::Vec::new();
         let mut total = 0.0;
         for (i, &Prediction { displacement, .. }) in predictions.iter().enumerate() {
             let evidence = self.log_weight[i] - highest;
@@ -579,7 +585,7 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
             passed += weight;
             let to = if passed < high { passed } else { high };
             if to > from {
-                let inside = f64::from(to - from);
+                let inside = to - from;
                 mass += inside;
                 sum += inside * value;
                 slope += inside * predictions[i].slope;
@@ -590,10 +596,10 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         let displacement = sum * scale;
         let mut spread = 0.0_f32;
         for &(value, weight, _) in &order {
-            let away = (value - displacement) as f32;
+            let away = value - displacement;
             spread += weight / total * away * away;
         }
-        Fused { displacement, slope: slope * scale, deviation: libm::sqrt(variance * scale + f64::from(spread)) }
+        Fused { displacement, slope: slope * scale, deviation: libm::sqrtf(variance * scale + spread) }
     }
 }
 
@@ -609,6 +615,6 @@ const fn slots(count: usize) -> i64 {
 /// then throws it away.
 #[cold]
 #[inline(never)]
-fn partly_known(loss: f64, weight: f64, most: f64, otherwise: f64) -> f64 {
+fn partly_known(loss: f32, weight: f32, most: f32, otherwise: f32) -> f32 {
     otherwise + (loss - otherwise) * (weight / most)
 }

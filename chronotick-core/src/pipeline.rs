@@ -370,7 +370,7 @@ impl<
         let half = here.interval.half_width().as_secs_f64();
         let reach = here.bound.half_width().as_secs_f64();
         let (mut interval_growth, mut bound_growth) = (0.0f64, 0.0f64);
-        for h in (1..K).map(|node| self.fusion.horizon(node)).chain([self.config.void_after.as_secs_f64()]) {
+        for h in (1..K).map(|node| f64::from(self.fusion.horizon(node))).chain([self.config.void_after.as_secs_f64()]) {
             let there = now.saturating_add(Span::from_secs_f64(h));
             if h > self.config.void_after.as_secs_f64() {
                 continue;
@@ -410,8 +410,9 @@ impl<
     pub fn expert(&self, index: usize, at: Timestamp<Local>) -> Option<Offset> {
         let track = self.track.as_ref()?;
         let h = at.since(track.bank.at()).as_secs_f64();
-        let prediction = predict::<F, T, R, Y, E>(&track.bank, &self.active, index, h);
-        let ahead = Span::from_secs_f64(track.line.x + track.line.r * h + prediction.displacement);
+        #[allow(clippy::cast_possible_truncation, reason = "predictions are f32")]
+        let prediction = predict::<F, T, R, Y, E>(&track.bank, &self.active, index, h as f32);
+        let ahead = Span::from_secs_f64(track.line.x + track.line.r * h + f64::from(prediction.displacement));
         prediction.displacement.is_finite().then(|| track.bank.reference().saturating_add(ahead))
     }
 
@@ -476,20 +477,20 @@ impl<
         track.bank.advance(sample.local, sample.plausible_temperature());
         let z = sample.offset.since(track.bank.reference()).as_secs_f64();
         let before = self.fusion.fuse(0, &predict_all(&track.bank, &self.active, 0.0));
-        let innovation = z - (track.bank.line().x + before.displacement);
-        let claimed = Variance::new(before.deviation * before.deviation);
+        let innovation = z - (track.bank.line().x + f64::from(before.displacement));
+        let claimed = Variance::new(f64::from(before.deviation * before.deviation));
         self.sources.filters[usize::from(sample.source.0)].learn(trust, innovation, claimed);
         track.bank.update(z, trust.variance.value());
         let present = predict_all(&track.bank, &self.active, 0.0);
         let after = self.fusion.fuse(0, &present);
-        let x = track.bank.line().x + after.displacement;
-        let filtered = (x, after.deviation * after.deviation);
+        let x = track.bank.line().x + f64::from(after.displacement);
+        let filtered = (x, f64::from(after.deviation * after.deviation));
         self.fusion.mark_strays(&present, &after);
         self.fusion.score(sample.local, (z, trust.variance.value()), filtered);
         let contradicts = (z - x).abs() > 2.0 * sample.error_bound().as_secs_f64();
         track.astray = if contradicts { track.astray + 1 } else { 0 };
         // Nothing that a sample can hold may leave the filters without a number.
-        let lost = !(x + after.deviation + track.bank.line().r).is_finite();
+        let lost = !(x + f64::from(after.deviation) + track.bank.line().r).is_finite();
         !lost && track.astray < ASTRAY
     }
 
@@ -582,16 +583,17 @@ impl<
 
     fn rate_at(&self, at: Timestamp<Local>) -> Rate {
         let Some(track) = &self.track else { return Rate::ZERO };
-        let h = at.since(track.bank.at()).as_secs_f64();
-        let (node, _) = self.bracket(h);
+        let (node, _) = self.bracket(at.since(track.bank.at()).as_secs_f64());
         let curve = self.curve(track);
         let (c0, c1) = (&curve[node], &curve[node + 1]);
         let width = self.fusion.horizon(node + 1) - self.fusion.horizon(node);
-        Rate::new(track.line.r + (c1.displacement - c0.displacement) / width)
+        Rate::new(track.line.r + f64::from((c1.displacement - c0.displacement) / width))
     }
 
     /// The node below `h` and how far `h` is on the way to the next; beyond the last node, more than one.
-    fn bracket(&self, h: f64) -> (usize, f64) {
+    #[allow(clippy::cast_possible_truncation, reason = "a place between two f32 values")]
+    fn bracket(&self, h: f64) -> (usize, f32) {
+        let h = h as f32;
         let node = (0..K - 2).find(|&node| h <= self.fusion.horizon(node + 1)).unwrap_or(K - 2);
         let (h0, h1) = (self.fusion.horizon(node), self.fusion.horizon(node + 1));
         (node, ((h - h0) / (h1 - h0)).max(0.0))
@@ -609,15 +611,15 @@ impl<
         let (node, share) = self.bracket(h);
         let curve = self.curve(track);
         let (c0, c1) = (&curve[node], &curve[node + 1]);
-        let between = |a: f64, b: f64| a + share * (b - a);
+        let between = |a: f32, b: f32| f64::from(a + share * (b - a));
         let ahead = track.line.x + track.line.r * h + between(c0.displacement, c1.displacement);
         let offset = track.bank.reference().saturating_add(Span::from_secs_f64(ahead));
         // A curve that leads back into the confinement's middle is no news: the bound does not shrink for it. Between two
         // nodes the reach is convex, so its largest value up to `at` is at a node or at `at` itself.
         let passed = curve[..=node].iter().enumerate().map(|(node, fused)| {
-            let h = self.fusion.horizon(node);
+            let h = f64::from(self.fusion.horizon(node));
             let there = track.bank.at().saturating_add(Span::from_secs_f64(h));
-            let ahead = track.line.x + track.line.r * h + fused.displacement;
+            let ahead = track.line.x + track.line.r * h + f64::from(fused.displacement);
             self.hard.half_width(there, track.bank.reference().saturating_add(Span::from_secs_f64(ahead)))
         });
         let bound = passed.fold(self.hard.half_width(at, offset), Span::max);
@@ -667,7 +669,7 @@ impl<
 fn predict_all<const F: usize, const T: usize, const R: usize, const Y: usize, const E: usize>(
     bank: &Bank<F, T, R, Y>,
     active: &[Option<Active>; 2],
-    h: f64,
+    h: f32,
 ) -> [Prediction; E] {
     core::array::from_fn(|index| predict::<F, T, R, Y, E>(bank, active, index, h))
 }
@@ -677,15 +679,12 @@ fn predict<const F: usize, const T: usize, const R: usize, const Y: usize, const
     bank: &Bank<F, T, R, Y>,
     active: &[Option<Active>; 2],
     index: usize,
-    h: f64,
+    h: f32,
 ) -> Prediction {
     let Some(slot) = (index + 2).checked_sub(E) else { return bank.predict(index, h) };
-    let change = active[slot].as_ref().and_then(|active| active.change(bank.at(), h));
-    let Some((moved, slope, deviation)) = change else { return Prediction::NONE };
-    let line = bank.line();
-    Prediction {
-        displacement: moved - line.r * h,
-        slope: slope - line.r,
-        variance: bank.line_variance().0 + deviation * deviation,
-    }
+    let change = active[slot].as_ref().and_then(|active| active.change(bank.at(), h, bank.line().r));
+    let Some((displacement, slope, deviation)) = change else { return Prediction::NONE };
+    #[allow(clippy::cast_possible_truncation, reason = "a claim needs no more than f32")]
+    let variance = bank.line_variance().0 as f32 + deviation * deviation;
+    Prediction { displacement, slope, variance }
 }

@@ -132,12 +132,13 @@ impl Kalman {
     }
 
     /// Variance of the offset `h` seconds on.
-    pub fn var_at(&self, h: f64) -> f64 {
-        let [xx, xr, _, rr, ..] = self.p;
-        if h == 0.0 {
-            return xx;
-        }
-        xx + h * (2.0 * xr + h * rr) + self.q * h * h * h / 3.0 + WHITE_FM * h
+    #[allow(clippy::cast_possible_truncation, reason = "a claim needs no more than f32")]
+    pub fn var_at(&self, h: f32) -> f32 {
+        let [xx, xr, _, rr, ..] = self.p.map(|element| element as f32);
+        let wander = self.q as f32 * h * h * h * (1.0 / 3.0);
+        // Of a positive definite covariance, whatever rounding does to the three.
+        let grown = (xx + h * (2.0 * xr + h * rr)).max(0.0);
+        grown + wander + WHITE_FM as f32 * h
     }
 
     /// Knows nothing of temperature, and then all that would is zero.

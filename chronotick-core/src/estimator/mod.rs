@@ -14,9 +14,12 @@
 //! 6. the models' medians (filled in by the pipeline).
 //!
 //! **Numerics.** Offsets inside are f64 seconds relative to an integer-nanosecond reference, moved along so that no digits are
-//! lost however long the clock runs.
+//! lost however long the clock runs. What an expert says is f32, as its distance from the base line: seven digits of that
+//! are some of its nanoseconds' thousandths.
 
 pub mod kalman;
+
+use core::ops::{Add, Div, Mul, Sub};
 
 use kalman::{Kalman, Step};
 
@@ -24,17 +27,17 @@ use crate::decay::forgotten;
 use crate::units::{Local, Offset, Timestamp, limited};
 
 /// Mean-reversion experts: (averaging time, return time) in units of the time scale.
-const REVERSIONS: [(f64, f64); 6] =
+const REVERSIONS: [(f32, f32); 6] =
     [(3600.0, 900.0), (3600.0, 3600.0), (14400.0, 3600.0), (14400.0, 14400.0), (86400.0, 7200.0), (86400.0, 28800.0)];
 /// Time constants of the rate's averages, in the order in which the mean reversions use them.
-const AVERAGES: [f64; 3] = [3600.0, 14400.0, 86400.0];
+const AVERAGES: [f32; 3] = [3600.0, 14400.0, 86400.0];
 const REVERSIONS_PER_AVERAGE: usize = REVERSIONS.len() / AVERAGES.len();
 /// Time constants of the temperature's averages.
-const TEMPERATURE_AVERAGES: [f64; 2] = [4800.0, 14400.0];
+const TEMPERATURE_AVERAGES: [f32; 2] = [4800.0, 14400.0];
 const DAY: f64 = 86400.0;
 
 /// Horizons below this are left to the filters, s.
-const SOON: f64 = 200.0;
+const SOON: f32 = 200.0;
 
 /// Experts that hold the present offset: as it is, and with a rate only as far as it is significant.
 const HOLDS: usize = 2;
@@ -115,16 +118,16 @@ impl Family {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Prediction {
     /// Beyond the base line, s. NaN: this expert has nothing to say.
-    pub displacement: f64,
+    pub displacement: f32,
     /// Slope beyond the base line's rate, s/s.
-    pub slope: f64,
+    pub slope: f32,
     /// Claimed variance, s^2.
-    pub variance: f64,
+    pub variance: f32,
 }
 
 impl Prediction {
     /// No opinion.
-    pub const NONE: Self = Self { displacement: f64::NAN, slope: 0.0, variance: 0.0 };
+    pub const NONE: Self = Self { displacement: f32::NAN, slope: 0.0, variance: 0.0 };
 }
 
 /// The line that predictions are displacements from.
@@ -147,9 +150,9 @@ pub struct Bank<const F: usize = 10, const T: usize = 5, const R: usize = 6, con
     reference: Offset,
     at: Timestamp<Local>,
     temperature: Option<Warmth>,
-    averages: [Average; AVERAGES.len()],
+    averages: [Average<f64>; AVERAGES.len()],
     day: Day<Y>,
-    scale: f64,
+    scale: f32,
     max_rate: f64,
 }
 
@@ -157,36 +160,41 @@ pub struct Bank<const F: usize = 10, const T: usize = 5, const R: usize = 6, con
 #[derive(Clone, Copy, Debug)]
 struct Warmth {
     zero: f64,
-    now: f64,
-    averages: [Average; TEMPERATURE_AVERAGES.len()],
+    now: f32,
+    averages: [Average<f32>; TEMPERATURE_AVERAGES.len()],
 }
 
 /// An exponentially weighted mean that is unbiased from the start.
 #[derive(Clone, Copy, Debug, Default)]
-struct Average {
-    sum: f64,
-    weight: f64,
+struct Average<V> {
+    sum: V,
+    weight: V,
 }
 
-impl Average {
+impl<V> Average<V>
+where
+    V: Copy + Default + PartialOrd + From<f32> + Add<Output = V> + Sub<Output = V> + Mul<Output = V> + Div<Output = V>,
+{
     /// `forgotten` is the share of the past that is; `importance` the weight of this value.
-    fn add(&mut self, value: f64, forgotten: f64, importance: f64) {
-        let (keep, new) = (1.0 - forgotten, importance * forgotten);
+    fn add(&mut self, value: V, forgotten: f32, importance: V) {
+        let forgotten = V::from(forgotten);
+        let (keep, new) = (V::from(1.0) - forgotten, importance * forgotten);
         self.sum = self.sum * keep + value * new;
         self.weight = self.weight * keep + new;
     }
-    fn mean(&self) -> Option<f64> {
-        (self.weight > 0.0).then(|| self.sum / self.weight)
+    fn mean(&self) -> Option<V> {
+        (self.weight > V::default()).then(|| self.sum / self.weight)
     }
 }
 
 /// Mean rate by time of day.
 #[derive(Clone, Debug)]
 struct Day<const Y: usize> {
-    bins: [Average; Y],
+    bins: [Average<f64>; Y],
     known: f64,
 }
 
+#[allow(clippy::cast_possible_truncation, reason = "what is said under Numerics")]
 impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, R, Y> {
     /// A bank started by the first sample: offset `z` of variance `var_z` at `at`. `rate` is that of the oscillator as far as it
     /// is known beforehand, and its variance.
@@ -202,7 +210,7 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, 
             temperature: None,
             averages: [Average::default(); AVERAGES.len()],
             day: Day { bins: [Average::default(); Y], known: 0.0 },
-            scale,
+            scale: scale as f32,
             max_rate,
         }
     }
@@ -250,13 +258,13 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, 
                 now: 0.0,
                 averages: [Average::default(); TEMPERATURE_AVERAGES.len()],
             });
-            warmth.now = now - warmth.zero;
+            warmth.now = (now - warmth.zero) as f32;
             for (average, tau) in warmth.averages.iter_mut().zip(TEMPERATURE_AVERAGES) {
-                average.add(warmth.now, forgotten(dt.max(1e-3), tau * self.scale), 1.0);
+                average.add(warmth.now, forgotten((dt as f32).max(1e-3), tau * self.scale), 1.0);
             }
         }
         let now = self.temperature.map(|w| w.now);
-        let u = 0.5 * (before.or(now).unwrap_or(0.0) + now.unwrap_or(0.0));
+        let u = f64::from(0.5 * (before.or(now).unwrap_or(0.0) + now.unwrap_or(0.0)));
         let step = Step::new(dt);
         for filter in &mut self.plain {
             filter.predict(&step, 0.0);
@@ -271,9 +279,9 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, 
             let rate = self.plain[self.lead].r;
             let precision = 1.0 / self.plain[self.lead].var_r().max(1e-30);
             for (average, tau) in self.averages.iter_mut().zip(AVERAGES).take(R.div_ceil(REVERSIONS_PER_AVERAGE)) {
-                average.add(rate, forgotten(dt, tau * self.scale), precision);
+                average.add(rate, forgotten(dt as f32, tau * self.scale), precision);
             }
-            self.day.add(at, rate, dt, self.scale);
+            self.day.add(at, rate, dt, f64::from(self.scale));
         }
     }
 
@@ -314,14 +322,14 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, 
     }
 
     /// What expert `index` says about `h` seconds after the present.
-    pub fn predict(&self, index: usize, h: f64) -> Prediction {
+    pub fn predict(&self, index: usize, h: f32) -> Prediction {
         if h == 0.0 {
             return self.present(index);
         }
         let line = self.line();
         if index < F {
             let f = &self.plain[index];
-            return relative(line, f.x + f.r * h, f.r, f.var_at(h), h);
+            return relative(line, f, 0.0, 0.0, h);
         }
         let index = index - F;
         if index < T * PER_TEMPERATURE {
@@ -333,18 +341,20 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, 
                 Some(which) => {
                     let mean = warmth.averages[which].mean().unwrap_or(warmth.now);
                     let tau = 0.5 * TEMPERATURE_AVERAGES[which] * self.scale;
-                    let decay = 1.0 - forgotten(h, tau);
-                    (mean * h + (warmth.now - mean) * tau * (1.0 - decay), mean + (warmth.now - mean) * decay)
+                    let gone = forgotten(h, tau);
+                    (mean * h + (warmth.now - mean) * tau * gone, mean + (warmth.now - mean) * (1.0 - gone))
                 }
             };
-            return relative(line, f.x + f.r * h + f.k * area, f.rate(then), f.var_at(h), h);
+            let k = f.k as f32;
+            return relative(line, f, k * area, k * then, h);
         }
         // What follows are variations on the leading filter.
         let index = index - T * PER_TEMPERATURE;
         let f = &self.plain[self.lead];
         if index < HOLDS {
             let rate = if index == 0 { 0.0 } else { significant(f) };
-            return relative(line, f.x + rate * h, rate, f.var_at(h), h);
+            let change = (rate - f.r) as f32;
+            return relative(line, f, change * h, change, h);
         }
         // And these differ from it only later.
         let index = index - HOLDS;
@@ -354,13 +364,12 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, 
         if let Some(&(_, tau)) = const { &REVERSIONS.first_chunk::<R>() }.and_then(|known| known.get(index)) {
             let Some(mean) = self.averages[index / REVERSIONS_PER_AVERAGE].mean() else { return Prediction::NONE };
             let tau = tau * self.scale;
-            let decay = libm::exp(-h / tau);
-            let moved = mean * h + (f.r - mean) * tau * (1.0 - decay);
-            return relative(line, f.x + moved, mean + (f.r - mean) * decay, f.var_at(h), h);
+            let (change, gone) = ((mean - f.r) as f32, forgotten(h, tau));
+            return relative(line, f, change * (h - tau * gone), change * gone, h);
         }
         if Y > 0 && index == R {
-            return match self.day.change(self.at, h, self.scale) {
-                Some((area, then)) => relative(line, f.x + f.r * h + area, f.r + then, f.var_at(h), h),
+            return match self.day.change(self.at, f64::from(h), f64::from(self.scale)) {
+                Some((area, then)) => relative(line, f, area as f32, then as f32, h),
                 None => Prediction::NONE,
             };
         }
@@ -373,12 +382,16 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, 
             (&self.plain[index], self.plain[index].r)
         } else if let (Some(warmth), true) = (self.temperature, index - F < T * PER_TEMPERATURE) {
             let filter = &self.warm[(index - F) % T];
-            (filter, filter.rate(warmth.now))
+            (filter, filter.rate(f64::from(warmth.now)))
         } else {
             return Prediction::NONE;
         };
         let line = self.line();
-        Prediction { displacement: filter.x - line.x, slope: rate - line.r, variance: filter.var_x() }
+        Prediction {
+            displacement: (filter.x - line.x) as f32,
+            slope: (rate - line.r) as f32,
+            variance: filter.var_x() as f32,
+        }
     }
 
     /// The log weights of all `E` experts before any of them has been scored: real crystals wander by some 1e-17.5 (s/s)^2/s,
@@ -386,7 +399,6 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, 
     pub fn prior<const E: usize>() -> [f32; E] {
         const PER_DECADE: f64 = 0.3;
         const USUAL: f64 = -17.5;
-        #[allow(clippy::cast_possible_truncation, reason = "a log weight")]
         core::array::from_fn(|i| {
             if i >= F {
                 return 0.0;
@@ -419,13 +431,14 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, 
 }
 
 impl<const Y: usize> Day<Y> {
+    #[allow(clippy::cast_possible_truncation, reason = "a share that is forgotten")]
     fn add(&mut self, at: Timestamp<Local>, rate: f64, dt: f64, scale: f64) {
         if Y == 0 {
             return;
         }
         self.known += dt;
         let bin = self.bin_at(at, 0.0, scale);
-        self.bins[bin].add(rate, forgotten(dt * Y as f64, 1.5 * DAY * scale), 1.0);
+        self.bins[bin].add(rate, forgotten((dt * Y as f64) as f32, (1.5 * DAY * scale) as f32), 1.0);
     }
 
     fn bin_at(&self, at: Timestamp<Local>, h: f64, scale: f64) -> usize {
@@ -463,8 +476,11 @@ fn significant(f: &Kalman) -> f64 {
     if square > 0.0 { f.r * (1.0 - 4.0 * f.var_r() / square).max(0.0) } else { 0.0 }
 }
 
-fn relative(line: Line, x: f64, slope: f64, variance: f64, h: f64) -> Prediction {
-    Prediction { displacement: x - line.x - line.r * h, slope: slope - line.r, variance }
+/// What filter `f` says `h` seconds on, its line being bent by `moved` until then and by `change` of slope.
+#[allow(clippy::cast_possible_truncation, reason = "what is said under Numerics")]
+fn relative(line: Line, f: &Kalman, moved: f32, change: f32, h: f32) -> Prediction {
+    let (apart, slope) = ((f.x - line.x) as f32, (f.r - line.r) as f32);
+    Prediction { displacement: apart + slope * h + moved, slope: slope + change, variance: f.var_at(h) }
 }
 
 /// The assumed random-walk powers: from 1e-24 to 1e-15 (s/s)^2/s spread over the bank, in a small bank at most 2.5 decades apart,

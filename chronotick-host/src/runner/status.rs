@@ -242,7 +242,10 @@ pub(super) fn experts(pipeline: &Pipeline) -> Experts {
         }
         families.iter_mut().for_each(|family| family.weights[node] /= f64::max(total, f64::MIN_POSITIVE));
     }
-    Experts { horizons_s: (0..HORIZONS.len()).map(|node| fusion.horizon(node)).collect(), families: families.into() }
+    Experts {
+        horizons_s: (0..HORIZONS.len()).map(|node| f64::from(fusion.horizon(node))).collect(),
+        families: families.into(),
+    }
 }
 
 /// The socket that belongs to a page.
