@@ -36,7 +36,6 @@ pub(crate) fn ranked(values: &mut [f32], index: usize) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    extern crate std;
     use proptest::prelude::*;
 
     use super::*;
@@ -50,8 +49,11 @@ mod tests {
             let index = index.index(values.len());
             let mut sorted = values.clone();
             sorted.sort_unstable();
-            let mut floats: std::vec::Vec<f32> = values.iter().map(|&v| f32::from(v)).collect();
-            prop_assert_eq!(ranked(&mut floats, index), f32::from(sorted[index]));
+            let mut floats = [0.0; 40];
+            for (float, &value) in floats.iter_mut().zip(&values) {
+                *float = f32::from(value);
+            }
+            prop_assert_eq!(ranked(&mut floats[..values.len()], index), f32::from(sorted[index]));
         }
     }
 }

@@ -65,7 +65,8 @@ impl Default for Config {
 /// assert!(!record.bound.is_bounded());
 /// // Nothing new is known: the line goes on.
 /// let later = start.saturating_add(Span::from_secs(1));
-/// assert_eq!(served.advance(later).unwrap().utc, later.to_utc(Offset::from_nanos(5_000)));
+/// let record = served.advance(later);
+/// assert_eq!(record.map(|record| record.utc), Some(later.to_utc(Offset::from_nanos(5_000))));
 /// ```
 #[derive(Clone, Debug)]
 pub struct Served {

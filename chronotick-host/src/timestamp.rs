@@ -62,21 +62,16 @@ impl Timestamp {
         self.reading.bound()
     }
 
-    /// UTC was not before this.
-    #[inline]
+    /// UTC was not before this; the earliest instant there is in tier `raw`.
+    #[inline(always)]
     pub const fn earliest(&self) -> units::Timestamp<Utc> {
-        // The half-width is never negative, so that this is all that saturation takes.
-        let (utc, half) = (self.utc().as_nanos(), self.bound().half_width().as_nanos());
-        let earliest = utc.wrapping_sub(half);
-        units::Timestamp::from_nanos(if earliest > utc { i64::MIN } else { earliest })
+        self.reading.earliest()
     }
 
-    /// UTC was not after this.
-    #[inline]
+    /// UTC was not after this; the latest instant there is in tier `raw`.
+    #[inline(always)]
     pub const fn latest(&self) -> units::Timestamp<Utc> {
-        let (utc, half) = (self.utc().as_nanos(), self.bound().half_width().as_nanos());
-        let latest = utc.wrapping_add(half);
-        units::Timestamp::from_nanos(if latest < utc { i64::MAX } else { latest })
+        self.reading.latest()
     }
 
     /// The calibrated probability that the error is within the daemon's configured target accuracy (default 1 ms):
