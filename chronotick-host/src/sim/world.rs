@@ -84,6 +84,16 @@ impl World {
         self.step * f64::from(self.steps)
     }
 
+    /// The error of one reading of the counter, in s.
+    pub fn reading_jitter(&mut self) -> f64 {
+        self.oscillator.reading_jitter()
+    }
+
+    /// What the temperature sensor says now, if anything.
+    pub fn temperature(&mut self) -> Option<Temperature> {
+        self.environment.reading().map(Temperature::new)
+    }
+
     /// Lets one step pass. The exchanges made in it are appended to `samples`, ascending in local time.
     pub fn advance(&mut self, samples: &mut Vec<Sample>) -> Truth {
         let (from, before) = (self.elapsed(), self.oscillator.offset());
@@ -94,7 +104,7 @@ impl World {
         loop {
             let due = self.servers.iter().map(Server::next_poll).enumerate().min_by(|a, b| a.1.total_cmp(&b.1));
             let Some((index, time)) = due.filter(|d| d.1 <= until) else { break };
-            let jitter = [self.oscillator.reading_jitter(), self.oscillator.reading_jitter()];
+            let jitter = [self.reading_jitter(), self.reading_jitter()];
             let Some(exchange) = self.servers[index].exchange(time, jitter) else { continue };
             let truth = before + (after - before) * (time - from) / self.step;
             let mut at = local(time);
@@ -110,7 +120,7 @@ impl World {
                 // Rounded up: the budget must hold in whole nanoseconds too.
                 delay: Span::from_nanos(Span::from_secs_f64(exchange.delay).as_nanos() + 2),
                 root_distance: Span::from_secs_f64(exchange.root_distance),
-                temperature: self.environment.reading().map(Temperature::new),
+                temperature: self.temperature(),
                 source: SourceId(u8::try_from(index).unwrap_or(u8::MAX)),
             });
         }

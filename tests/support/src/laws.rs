@@ -36,6 +36,8 @@ pub enum Law {
     FalseAlarm,
     /// An honest server is heard while most of those that speak are honest.
     Heard,
+    /// A server that says no is not asked again, and one that asks for relief gets it.
+    Kiss,
     /// Over a campaign, the 95 % interval covers as often as it says, at every horizon.
     Coverage,
     /// Over a campaign, the estimate is hardly worse than the best expert picked with hindsight.
@@ -62,6 +64,7 @@ impl fmt::Display for Law {
             Self::Awake => "nothing claimed after waking up",
             Self::FalseAlarm => "no false alarm",
             Self::Heard => "honest majority heard",
+            Self::Kiss => "kiss of death obeyed",
             Self::Coverage => "coverage within its limits",
             Self::Regret => "hardly worse than the best expert",
             Self::Memory => "memory constant",

@@ -19,3 +19,4 @@ pub mod relay;
 pub mod run;
 pub mod scenario;
 pub mod supervised;
+pub mod wire;

@@ -4,8 +4,10 @@ use std::collections::VecDeque;
 
 use chronotick_core::fallback::{Reason, Tier};
 use chronotick_core::forecast::Forecast;
+use chronotick_core::leap::{Event, Leaps, Policy};
 use chronotick_core::pipeline::{Config, Pipeline};
 use chronotick_core::sample::{Sample, SampleError};
+use chronotick_core::selection::Verdict;
 use chronotick_core::served::{self, ClockRecord, Served, Target};
 use chronotick_core::units::{Local, Offset, Span, Temperature, Timestamp, Utc};
 use chronotick_host::sim::network::Conduct;
@@ -16,6 +18,7 @@ use rand::RngExt;
 use crate::answers::Answers;
 use crate::laws::{Law, Violation};
 use crate::scenario::{Interruption, Scenario};
+use crate::wire::{Heard, Line, Wire};
 
 /// Horizons at which frozen predictions are judged, in s.
 pub const HORIZONS: [f64; 6] = [0.0, 64.0, 256.0, 1024.0, 4096.0, 14_400.0];
@@ -97,11 +100,13 @@ struct Run<'a> {
     config: Config,
     pipeline: Box<Pipeline>,
     served: Served,
+    leaps: Leaps,
+    wire: Option<Wire>,
     outcome: Outcome,
     random: Random,
     /// reference - local beyond the world's own offset, in ns: the epoch, and what the machine slept through.
     base: i64,
-    inbox: VecDeque<(Timestamp<Local>, Sample)>,
+    inbox: VecDeque<Heard>,
     answers: VecDeque<(Timestamp<Local>, Forecast)>,
     pending: VecDeque<Pending>,
     frozen_at: f64,
@@ -162,6 +167,8 @@ fn started(scenario: &Scenario) -> Run<'_> {
         config,
         pipeline: Box::new(Pipeline::new(config)),
         served: Served::new(served::Config::default()),
+        leaps: Leaps::new(Policy::Utc),
+        wire: scenario.wiring.map(|wiring| Wire::new(scenario, wiring)),
         outcome,
         random: stream(scenario.seed, "faults"),
         base: scenario.utc.saturating_sub(START.as_nanos()),
@@ -190,6 +197,13 @@ fn is_honest(scenario: &Scenario, sample: &Sample) -> bool {
     matches!(conduct, Some(Conduct::Honest | Conduct::Silent { .. }))
 }
 
+/// How long the bound stays within 10 ms if nothing more arrives.
+fn room(target: &Target) -> Span {
+    let slack = Span::from_millis(10).saturating_sub(target.bound.half_width()).as_secs_f64();
+    let growth = target.bound_growth.value();
+    if growth > 0.0 { Span::from_secs_f64(slack.max(0.0) / growth) } else { Span::ZERO }
+}
+
 /// Of one server its asymmetry; several servers together can tell some of it, and are judged by the truth.
 fn unseen(scenario: &Scenario) -> f64 {
     match &scenario.world.servers[..] {
@@ -200,11 +214,21 @@ fn unseen(scenario: &Scenario) -> f64 {
 
 impl Run<'_> {
     fn live(mut self) -> Outcome {
-        let mut world = World::new(&self.scenario.world, self.scenario.seed);
+        let mut params = self.scenario.world.clone();
+        if self.wire.is_some() {
+            params.servers.clear();
+        }
+        let mut world = World::new(&params, self.scenario.seed);
         let mut interruptions = self.scenario.interruptions.clone().into_iter().peekable();
         let mut fresh = Vec::new();
         while world.elapsed() < self.scenario.seconds {
             let truth = world.advance(&mut fresh);
+            if let Some(wire) = &mut self.wire {
+                let offset = truth.offset.as_nanos().saturating_add(self.base);
+                let line = Line { at: truth.local, offset, rate: truth.rate };
+                let temperature = world.temperature();
+                self.inbox.extend(wire.advance(truth.local, line, temperature, || world.reading_jitter()));
+            }
             for sample in fresh.drain(..) {
                 self.receive(sample);
             }
@@ -243,8 +267,8 @@ impl Run<'_> {
     /// What the daemon's loop does in one turn, and what readers see.
     fn step(&mut self, now: Timestamp<Local>, truth: Offset, elapsed: f64) {
         let mut news = false;
-        while let Some((_, sample)) = self.inbox.pop_front_if(|(at, _)| *at <= now) {
-            news |= self.deliver(now, &sample, elapsed);
+        while let Some(heard) = self.inbox.pop_front_if(|heard| heard.at <= now) {
+            news |= self.deliver(now, heard, elapsed);
         }
         while let Some((_, forecast)) = self.answers.pop_front_if(|(at, _)| *at <= now) {
             news |= self.pipeline.handle_forecast(now, &forecast).is_ok();
@@ -255,7 +279,9 @@ impl Run<'_> {
                 self.answers.push_back((now.saturating_add(takes), forecast));
             }
         }
+        self.look_for_leaps(now);
         self.judge_servers(now);
+        self.judge_kisses(elapsed);
         self.judge_waking(now, elapsed);
         self.judge_estimate(now, truth, news, elapsed);
         self.publish(now, elapsed);
@@ -289,14 +315,19 @@ impl Run<'_> {
             arrives = arrives.saturating_add(Span::from_secs_f64(10.0 * self.random.random::<f64>()));
         }
         for _ in 0..=u32::from(twice) {
-            let place = self.inbox.partition_point(|(at, _)| *at <= arrives);
-            self.inbox.insert(place, (arrives, sample));
+            let place = self.inbox.partition_point(|heard| heard.at <= arrives);
+            self.inbox.insert(place, Heard { at: arrives, sample, leap: None });
         }
     }
 
-    fn deliver(&mut self, now: Timestamp<Local>, sample: &Sample, elapsed: f64) -> bool {
+    fn deliver(&mut self, now: Timestamp<Local>, heard: Heard, elapsed: f64) -> bool {
         self.outcome.samples += 1;
-        let nonsense = sample.validate().is_err() || sample.local > now;
+        let sample = &self.normalised(heard);
+        // Not as the core sees it: it is the core that is judged.
+        let nonsense = sample.local > now
+            || sample.delay < Span::ZERO
+            || sample.root_distance < Span::ZERO
+            || sample.temperature.is_some_and(|t| !t.value().is_finite());
         if !nonsense && let Some(heard) = self.heard.get_mut(usize::from(sample.source.0)) {
             *heard = Some(sample.local);
         }
@@ -318,6 +349,9 @@ impl Run<'_> {
                 let honest = is_honest(self.scenario, sample);
                 self.budgets.push_back((sample.error_bound(), honest));
                 self.silence_since = sample.local;
+                if let (Some(wire), Some(target)) = (&mut self.wire, self.pipeline.target(now)) {
+                    wire.set_room(room(&target));
+                }
                 true
             }
             Err(error) => {
@@ -328,6 +362,23 @@ impl Run<'_> {
                 }
                 false
             }
+        }
+    }
+
+    /// What a server says of leap seconds is heard, and its time moved to the scale without them: as the daemon does it.
+    fn normalised(&mut self, heard: Heard) -> Sample {
+        let sample = heard.sample;
+        self.leaps.hear(sample.source, heard.leap);
+        let expected = self.pipeline.estimate(sample.local).map(|estimate| estimate.offset);
+        Sample { offset: self.leaps.normalise(sample.local, sample.offset, expected), ..sample }
+    }
+
+    fn look_for_leaps(&mut self, now: Timestamp<Local>) {
+        let Some(estimate) = self.pipeline.estimate(now).filter(|_| self.wire.is_some()) else { return };
+        let pipeline = &self.pipeline;
+        let selected = |source| pipeline.verdict(source) == Some(Verdict::Selected);
+        if let Some(Event::Happened(_)) = self.leaps.advance(now.to_utc(estimate.offset), selected) {
+            self.served.step();
         }
     }
 
@@ -383,6 +434,13 @@ impl Run<'_> {
             self.ever_poisoned = true;
         } else if self.poisoned.is_some_and(|before| conflicts > before) {
             self.poisoned = None;
+        }
+    }
+
+    /// What servers ask for they get.
+    fn judge_kisses(&mut self, elapsed: f64) {
+        if let Some(detail) = self.wire.as_mut().and_then(|wire| wire.disobeyed.take()) {
+            self.violate(Law::Kiss, elapsed, detail);
         }
     }
 
@@ -454,7 +512,7 @@ impl Run<'_> {
     fn publish(&mut self, now: Timestamp<Local>, elapsed: f64) {
         let Some(target) = self.pipeline.target(now) else { return };
         let old = self.served.record().copied();
-        let new = self.served.update(&target);
+        let new = self.served.update(&self.leaps.serve(target));
         if let Some(old) = old.filter(|old| old.epoch == new.epoch) {
             let jump = new.utc_at(new.at).since(old.utc_at(new.at)).as_nanos();
             // A new line may start above the old one by what its slope gains over the lead.
@@ -483,6 +541,8 @@ impl Run<'_> {
         if reading.tier != Tier::Raw && self.is_promised() {
             // The truth moves by its rate until the reading: a millisecond at 200 ppm.
             let slack = Span::from_nanos(300);
+            let leapt = self.wire.as_ref().map_or(0, |wire| wire.leapt(at.to_utc(truth)));
+            let truth = truth.saturating_add(Span::from_nanos(leapt));
             let error = reading.utc.offset_from(at).since(truth).abs();
             if error > reading.bound.half_width().saturating_add(slack) {
                 let detail = format!("off by {error:?}, bound {:?}, tier {}", reading.bound.half_width(), reading.tier);

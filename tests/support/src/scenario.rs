@@ -1,10 +1,13 @@
 //! What happens in one run: the world, the servers' conduct, the faults and their instants, all from one seed.
 
+use chronotick_core::leap::LeapSecond;
 use chronotick_host::sim::kinds::{Kind, Split};
 use chronotick_host::sim::network::{Conduct, ServerParams};
 use chronotick_host::sim::stream;
 use chronotick_host::sim::world::WorldParams;
 use rand::RngExt;
+
+use crate::wire::Wiring;
 
 use crate::answers::Answers;
 
@@ -32,13 +35,15 @@ pub enum Family {
     Restarts,
     /// A minute before or after the instants at which formats overflow.
     Epochs,
+    /// Three to five servers behind the daemon's own NTP client: kisses of death, leap seconds, forged packets.
+    Wire,
     /// All of it at random.
     Chaos,
 }
 
 impl Family {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Honest,
         Self::HeldOut,
         Self::Hidden,
@@ -49,6 +54,7 @@ impl Family {
         Self::Faults,
         Self::Restarts,
         Self::Epochs,
+        Self::Wire,
         Self::Chaos,
     ];
 
@@ -65,6 +71,7 @@ impl Family {
             Self::Faults => "faults",
             Self::Restarts => "restarts",
             Self::Epochs => "epochs",
+            Self::Wire => "wire",
             Self::Chaos => "chaos",
         }
     }
@@ -127,6 +134,8 @@ pub struct Scenario {
     pub answers: Answers,
     /// When, in s, and what.
     pub interruptions: Vec<(f64, Interruption)>,
+    /// The servers are asked by the daemon's NTP client, with packets; else exchanges fall from the sky.
+    pub wiring: Option<Wiring>,
     /// A majority of the servers keeps to its budget, so the hard bound is promised.
     pub promised: bool,
 }
@@ -160,6 +169,7 @@ impl Scenario {
             faults: Faults::default(),
             answers: Answers::None,
             interruptions: Vec::new(),
+            wiring: None,
             promised: true,
         };
         let chaos = family == Family::Chaos;
@@ -169,7 +179,10 @@ impl Scenario {
         if family == Family::Budget {
             use_the_budget(&mut scenario.world.servers[0], random.random_range(0.5..2.0));
         }
-        if chaos || family == Family::Minority || family == Family::Majority {
+        if family == Family::Wire {
+            scenario.draw_wiring();
+        }
+        if chaos || family == Family::Wire || family == Family::Minority || family == Family::Majority {
             scenario.draw_servers(family == Family::Majority || (chaos && random.random_bool(0.3)));
         }
         if family == Family::Worker || (chaos && random.random_bool(0.7)) {
@@ -225,6 +238,32 @@ impl Scenario {
         let before = if edge == EDGES[4] { CENTURY } else { CENTURY / 2.0 } as i64;
         scenario.utc = (edge - before) * SECOND;
         scenario
+    }
+
+    /// A bad network for packets, and midnight somewhere in the run.
+    fn draw_wiring(&mut self) {
+        let mut random = stream(self.seed, "wiring");
+        let mut chance = || if random.random_bool(0.6) { random.random_range(0.0..0.1) } else { 0.0 };
+        let (rate, unsynchronised, twice) = (chance() / 4.0, chance(), chance());
+        let (replayed, forged, rubbish) = (chance(), chance(), chance());
+        let leaps = [None, Some(LeapSecond::Insert), Some(LeapSecond::Delete)];
+        self.wiring = Some(Wiring {
+            interleaved: random.random_bool(0.5),
+            rate,
+            deny_from: if random.random_bool(0.3) { random.random_range(0.0..self.seconds) } else { 0.0 },
+            unsynchronised,
+            twice,
+            replayed,
+            forged,
+            rubbish,
+            leap: leaps[random.random_range(0..leaps.len())],
+            false_leaps: random.random_bool(0.5),
+        });
+        // Leap seconds come at the end of a month, so the run begins in its last hours.
+        const JULY_2025: i64 = 1_751_328_000 * SECOND;
+        #[expect(clippy::cast_possible_truncation, reason = "hours in nanoseconds")]
+        let before = (random.random_range(0.3..0.9) * self.seconds.min(80_000.0) * 1e9) as i64;
+        self.utc = JULY_2025 - before;
     }
 
     /// Three to five servers, `bad` of them wrong: a minority, or at least half.
