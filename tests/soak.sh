@@ -80,7 +80,7 @@ fresh() { # fresh SECONDS WHAT : within that long a reading comes from fresh mea
 
 holdings() { # descriptors and resident kB of the daemon
     local pid=${pids[daemon]}
-    echo "$(find "/proc/$pid/fd" -mindepth 1 2>/dev/null | wc -l) $(sed -n 's/^VmRSS: *\([0-9]*\) kB/\1/p' "/proc/$pid/status" 2>/dev/null)"
+    echo "$(find "/proc/$pid/fd" -mindepth 1 2>/dev/null | wc -l) $(sed -n 's/^VmRSS:[[:space:]]*\([0-9]*\) kB/\1/p' "/proc/$pid/status" 2>/dev/null)"
 }
 
 cleanup() {
@@ -89,7 +89,8 @@ cleanup() {
     local name
     for name in "${!pids[@]}"; do kill -CONT "${pids[$name]}" 2>/dev/null; kill "${pids[$name]}" 2>/dev/null; done
     wait 2>/dev/null
-    [ $mounted = no ] || umount "$clock"
+    # Twice where it ends while the folder is read-only.
+    [ $mounted = no ] || umount -l "$clock" && umount -l "$clock" 2>/dev/null
     rm -rf "$folder"
 }
 trap cleanup EXIT
@@ -163,12 +164,27 @@ while [ $SECONDS -lt $until ]; do
         sleep 4
         rm -f "$clock/filler"
         fresh 15 "after a full folder"
-        say "the page's folder read-only for 4 s"
-        if mount -o remount,ro "$clock" 2>/dev/null; then
-            sleep 4
-            mount -o remount,rw "$clock"
+        # A read-only mount over the same folder: who writes through a mapping goes on, whoever opens a file now may only read.
+        say "the page's folder read-only for 4 s, a reader and the daemon started anew meanwhile"
+        if mount --bind "$clock" "$clock" 2>/dev/null && mount -o remount,bind,ro "$clock"; then
+            sleep 1
+            fresh 15 "in a read-only folder"
+            killed reader-$((1 + (round + 3) % 8))
+            kill -KILL "${pids[daemon]}"
+            wait "${pids[daemon]}" 2>/dev/null
+            "$chronotick" run --config "$folder/chronotick.toml" >"$folder/refused.log" 2>&1 &
+            refused=$!
+            sleep 2
+            if kill -0 $refused 2>/dev/null; then
+                pids[daemon]=$refused
+            else
+                [ "$(grep -c '^chronotick:' "$folder/refused.log")" = 1 ] || wrong "not one line on a read-only folder: $(tail -n 3 "$folder/refused.log")"
+                umount -l "$clock"
+                start daemon
+            fi
+            mountpoint -q "$clock" && findmnt -n -o OPTIONS "$clock" | grep -q '^ro' && umount -l "$clock"
         else
-            say "skipped: it is busy, written to through a mapping"
+            say "skipped: it cannot be mounted read-only"
             skipped+=("read-only folder")
         fi
         fresh 15 "after a read-only folder"

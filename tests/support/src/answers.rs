@@ -51,6 +51,15 @@ impl Answers {
         Self::Huge,
     ];
 
+    /// Whether the core has to refuse answer number `copy` to a question.
+    pub fn is_nonsense(self, copy: usize) -> bool {
+        match self {
+            Self::Late | Self::NotANumber | Self::Disordered | Self::Short | Self::WrongId | Self::Huge => true,
+            Self::Twice => copy > 0,
+            Self::None | Self::Silent | Self::Zero | Self::Vague | Self::Drift | Self::Alternating => false,
+        }
+    }
+
     /// The answers to `request`, each with how long it takes.
     pub fn to(self, request: &ForecastRequest) -> Vec<(Span, Forecast)> {
         let step = request.step.as_secs_f64() * request.model.stride() as f64;

@@ -107,7 +107,8 @@ struct Run<'a> {
     /// reference - local beyond the world's own offset, in ns: the epoch, and what the machine slept through.
     base: i64,
     inbox: VecDeque<Heard>,
-    answers: VecDeque<(Timestamp<Local>, Forecast)>,
+    /// When they come, and whether they have to be refused.
+    answers: VecDeque<(Timestamp<Local>, Forecast, bool)>,
     pending: VecDeque<Pending>,
     frozen_at: f64,
     last_sample: Option<Timestamp<Local>>,
@@ -270,13 +271,18 @@ impl Run<'_> {
         while let Some(heard) = self.inbox.pop_front_if(|heard| heard.at <= now) {
             news |= self.deliver(now, heard, elapsed);
         }
-        while let Some((_, forecast)) = self.answers.pop_front_if(|(at, _)| *at <= now) {
-            news |= self.pipeline.handle_forecast(now, &forecast).is_ok();
+        while let Some((_, forecast, nonsense)) = self.answers.pop_front_if(|(at, ..)| *at <= now) {
+            let taken = self.pipeline.handle_forecast(now, &forecast).is_ok();
+            if taken && nonsense {
+                self.violate(Law::Refused, elapsed, format!("{:?}: {forecast:?}", self.scenario.answers));
+            }
+            news |= taken;
         }
         self.pipeline.handle_timeout(now);
         while let Some(request) = self.pipeline.poll_request(now) {
-            for (takes, forecast) in self.scenario.answers.to(&request) {
-                self.answers.push_back((now.saturating_add(takes), forecast));
+            for (copy, (takes, forecast)) in self.scenario.answers.to(&request).into_iter().enumerate() {
+                let nonsense = self.scenario.answers.is_nonsense(copy);
+                self.answers.push_back((now.saturating_add(takes), forecast, nonsense));
             }
         }
         self.look_for_leaps(now);
