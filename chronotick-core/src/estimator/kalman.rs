@@ -9,7 +9,10 @@
 //! **Measurement** `z = x + v`, `v` of variance `R` from the sample filter. An innovation beyond four standard deviations is
 //! down-weighted so that it counts as one of exactly four (Huber 1964, in the form of an inflated `R`).
 //!
-//! The covariance is updated in Joseph form and kept symmetric by storing one triangle.
+//! The gain is the best one for the variance of the innovation, the inflated one included, and with that gain the updated
+//! covariance `(I - G H) P` has `R G` for its first row (Joseph's longer form says the same): a product of positive numbers on
+//! the diagonal, so that no rounding makes the offset's variance negative. It is kept symmetric by storing one triangle. The
+//! process noise is an assumption and is worked out in f32.
 
 /// The filter. Offsets are in s relative to a reference that the bank owns and moves.
 #[derive(Clone, Copy, Debug)]
@@ -23,37 +26,41 @@ pub struct Kalman {
     /// Upper triangle of the covariance: xx, xr, xk, rr, rk, kk.
     p: [f64; 6],
     /// Random-walk frequency noise, (s/s)^2/s.
-    q: f64,
+    q: f32,
     /// Random walk of the temperature coefficient, (s/s/K)^2/s; zero together with a zero prior: no temperature.
-    qk: f64,
+    qk: f32,
 }
 
 /// A length of time and what follows from it, for all filters alike.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
     dt: f64,
-    square: f64,
-    cube: f64,
-    white: f64,
+    /// The same.
+    linear: f32,
+    square: f32,
+    cube: f32,
+    white: f32,
 }
 
 impl Step {
     /// `dt` seconds.
+    #[allow(clippy::cast_possible_truncation, reason = "what the process noise is worked out with")]
     pub const fn new(dt: f64) -> Self {
-        let square = dt * dt;
-        Self { dt, square: 0.5 * square, cube: square * dt * (1.0 / 3.0), white: WHITE_FM * dt }
+        let linear = dt as f32;
+        let square = linear * linear;
+        Self { dt, linear, square: 0.5 * square, cube: square * linear * (1.0 / 3.0), white: WHITE_FM * linear }
     }
 }
 
 /// White frequency noise that every real oscillator has at least: 1e-11 at 1 s, squared.
-const WHITE_FM: f64 = 1e-22;
+const WHITE_FM: f32 = 1e-22;
 /// Where the soft gate begins, in standard deviations of the innovation.
 const GATE: f64 = 4.0;
 
 impl Kalman {
     /// A filter at offset `x` with variance `var_x`, an unknown rate of variance `var_r` and, if `var_k` is not zero, a
     /// temperature coefficient.
-    pub const fn new(q: f64, qk: f64, x: f64, var_x: f64, var_r: f64, var_k: f64) -> Self {
+    pub const fn new(q: f32, qk: f32, x: f64, var_x: f64, var_r: f64, var_k: f64) -> Self {
         Self { x, r: 0.0, k: 0.0, p: [var_x, 0.0, 0.0, var_r, 0.0, var_k], q, qk }
     }
 
@@ -76,17 +83,18 @@ impl Kalman {
         self.x += self.r * dt;
         // P <- F P F' + Q with F = [1 dt ud; 0 1 0; 0 0 1].
         let xr1 = xr + dt * rr;
-        self.p[0] = xx + dt * (xr + xr1) + q * step.cube + step.white;
-        self.p[1] = xr1 + q * step.square;
-        self.p[3] = rr + q * dt;
+        self.p[0] = xx + dt * (xr + xr1) + f64::from(q * step.cube + step.white);
+        self.p[1] = xr1 + f64::from(q * step.square);
+        self.p[3] = rr + f64::from(q * step.linear);
         if !self.is_plain() {
             let ud = u * dt;
             self.x += self.k * ud;
-            let xk1 = xk + dt * rk + ud * kk;
-            self.p[0] += ud * (dt * rk + xk + xk1);
+            let turned = dt * rk + xk;
+            let xk1 = turned + ud * kk;
+            self.p[0] += ud * (turned + xk1);
             self.p[1] += ud * rk;
             self.p[2] = xk1;
-            self.p[5] = kk + self.qk * dt;
+            self.p[5] = kk + f64::from(self.qk * step.linear);
         }
     }
 
@@ -102,17 +110,16 @@ impl Kalman {
         let (gx, gr) = (xx * precision, xr * precision);
         self.x += gx * innovation;
         self.r += gr * innovation;
-        // Joseph form, (I - G H) P (I - G H)' + G R G', written out for H = [1 0 0].
-        let (one, gn) = (1.0 - gx, gx * noise);
-        self.p[0] = positive(one * one * xx + gx * gn);
-        self.p[1] = one * (xr - gr * xx) + gr * gn;
-        self.p[3] = positive(rr + gr * (gr * s - 2.0 * xr));
+        // (I - G H) P, written out for H = [1 0 0].
+        self.p[0] = gx * noise;
+        self.p[1] = gr * noise;
+        self.p[3] = positive(rr - gr * xr);
         if !self.is_plain() {
             let gk = xk * precision;
             self.k += gk * innovation;
-            self.p[2] = one * (xk - gk * xx) + gk * gn;
-            self.p[4] = rk - gr * xk - gk * xr + gr * gk * s;
-            self.p[5] = positive(kk + gk * (gk * s - 2.0 * xk));
+            self.p[2] = gk * noise;
+            self.p[4] = rk - gk * xr;
+            self.p[5] = positive(kk - gk * xk);
         }
     }
 
@@ -135,10 +142,10 @@ impl Kalman {
     #[allow(clippy::cast_possible_truncation, reason = "a claim needs no more than f32")]
     pub fn var_at(&self, h: f32) -> f32 {
         let [xx, xr, _, rr, ..] = self.p.map(|element| element as f32);
-        let wander = self.q as f32 * h * h * h * (1.0 / 3.0);
+        let wander = self.q * h * h * h * (1.0 / 3.0);
         // Of a positive definite covariance, whatever rounding does to the three.
         let grown = (xx + h * (2.0 * xr + h * rr)).max(0.0);
-        grown + wander + WHITE_FM as f32 * h
+        grown + wander + WHITE_FM * h
     }
 
     /// Knows nothing of temperature, and then all that would is zero.

@@ -200,10 +200,10 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, 
     /// is known beforehand, and its variance.
     pub fn new(at: Timestamp<Local>, z: Offset, var_z: f64, rate: (f64, f64), max_rate: f64, scale: f64) -> Self {
         let (r, var_r) = rate;
-        let filter = |q, qk, var_k| Kalman::new(q, qk, 0.0, var_z, var_r, var_k).with_rate(r);
+        let filter = |q, qk: f32, var_k| Kalman::new(q, qk, 0.0, var_z, var_r, var_k).with_rate(r);
         Self {
             plain: core::array::from_fn(|i| filter(wander_power(i, F, scale), 0.0, 0.0)),
-            warm: core::array::from_fn(|i| filter(wander_power(i, T, scale), 1e-21 / scale, 1e-14)),
+            warm: core::array::from_fn(|i| filter(wander_power(i, T, scale), 1e-21 / scale as f32, 1e-14)),
             lead: F / 2,
             reference: z,
             at,
@@ -488,10 +488,10 @@ fn relative(line: Line, f: &Kalman, moved: f32, change: f32, h: f32) -> Predicti
 ///
 /// A filter whose assumption is more than a decade off either lags or follows the noise, and a few filters spread over
 /// everything are all far off most oscillators.
-fn wander_power(index: usize, filters: usize, scale: f64) -> f64 {
-    #[allow(clippy::cast_possible_truncation, reason = "an assumption, on a grid of decades")]
+#[allow(clippy::cast_possible_truncation, reason = "an assumption, on a grid of decades")]
+fn wander_power(index: usize, filters: usize, scale: f64) -> f32 {
     let power = libm::expf(core::f32::consts::LN_10 * wander_decade(index, filters) as f32);
-    f64::from(power) / scale
+    power / scale as f32
 }
 
 /// Their decimal logarithms, before scaling.
