@@ -67,6 +67,15 @@ start() { # start NAME : chronyd, daemon or reader-N
 
 worker() { pgrep -P "${pids[daemon]}" | head -n 1; }
 
+with_worker() { # with_worker SECONDS : within that long the daemon has a worker, else it is told
+    local until=$((SECONDS + $1))
+    while [ $SECONDS -lt "$until" ]; do
+        [ -n "$(worker)" ] && return 0
+        sleep 0.2
+    done
+    wrong "the daemon has no worker after $1 s"
+}
+
 fresh() { # fresh SECONDS WHAT : within that long a reading comes from fresh measurements, else it is told
     local until=$((SECONDS + $1)) tier=
     while [ $SECONDS -lt "$until" ]; do
@@ -98,7 +107,7 @@ trap 'exit 130' INT TERM
 
 pause() { # pause NAME SECONDS
     local pid=${pids[$1]:-}
-    [ "$1" != worker ] || pid=$(worker)
+    [ "$1" != worker ] || { with_worker 40 && pid=$(worker); }
     [ -n "$pid" ] || { say "no $1 to stop"; return; }
     say "SIGSTOP $1 for $2 s"
     kill -STOP "$pid" 2>/dev/null && sleep "$2" && kill -CONT "$pid" 2>/dev/null
@@ -107,7 +116,7 @@ pause() { # pause NAME SECONDS
 
 killed() { # killed NAME
     local pid=${pids[$1]:-}
-    [ "$1" != worker ] || pid=$(worker)
+    [ "$1" != worker ] || { with_worker 40 && pid=$(worker); }
     [ -n "$pid" ] || { say "no $1 to kill"; return; }
     say "SIGKILL $1"
     kill -KILL "$pid"
@@ -117,11 +126,7 @@ killed() { # killed NAME
         start "$1"
     fi
     fresh 15 "after SIGKILL of $1"
-    if [ "$1" = worker ]; then
-        sleep 1
-        [ -n "$(worker)" ] || sleep 4
-        [ -n "$(worker)" ] || wrong "no worker 5 s after it was killed"
-    fi
+    [ "$1" != worker ] || with_worker 40
 }
 
 say "$(uname -sr), $(nproc) processors, $minutes min, chronyd on port $port, the page on $([ $mounted = yes ] && echo "a tmpfs of 256 kB" || echo "$folder")"
@@ -216,6 +221,9 @@ for n in 1 2 3 4 5 6 7 8; do
     done <"$folder/reader-$n.out"
     unset "pids[reader-$n]"
 done
+# A reader that was killed has told of what it saw until then.
+told=$(cat "$folder"/reader-*.err | grep -c -e '^outside:' -e '^back:')
+[ "$told" = $((outside + back)) ] || wrong "$told readings broke a law in killed readers too"
 last=$(worker)
 kill -TERM "${pids[daemon]}"
 stopped=$SECONDS
