@@ -7,6 +7,7 @@
 //! cargo test -p chronotick-tests --test world -- day                24 hours, the families where nothing is hidden
 //! cargo test -p chronotick-tests --test world -- soak               30 days, every family
 //! cargo test -p chronotick-tests --test world -- chaos              2,000 seeds with all faults at random
+//! cargo test -p chronotick-tests --test world -- speed              how fast one node's time passes on one core
 //! cargo test -p chronotick-tests --test world -- century            100 years with one exchange in six hours, every edge
 //! ```
 //!
@@ -34,6 +35,7 @@ enum Plan {
     Soak,
     Chaos,
     Century,
+    Speed,
 }
 
 struct Options {
@@ -94,6 +96,7 @@ impl Options {
                 "day" => options.plan = Plan::Day,
                 "soak" => options.plan = Plan::Soak,
                 "chaos" => options.plan = Plan::Chaos,
+                "speed" => options.plan = Plan::Speed,
                 "century" => options.plan = Plan::Century,
                 name => options.filtered |= !name.starts_with('-'),
             }
@@ -105,6 +108,7 @@ impl Options {
         self.hours.unwrap_or(match self.plan {
             Plan::Day => 24.0,
             Plan::Soak => 720.0,
+            Plan::Speed => 240.0,
             _ => 6.0,
         })
     }
@@ -117,6 +121,7 @@ impl Options {
             Plan::Soak => Family::ALL.len() as u64,
             Plan::Chaos => 2_000,
             Plan::Century => EDGES.len() as u64,
+            Plan::Speed => 12,
         })
     }
 
@@ -168,6 +173,9 @@ fn main() -> ExitCode {
     if let Some(seed) = options.seed {
         return one(&options.scenario(seed));
     }
+    if options.plan == Plan::Speed {
+        return speed(&options);
+    }
     let mut sound = regressions();
     sound &= many(&options);
     if options.plan == Plan::Short && options.seeds.is_none() {
@@ -207,6 +215,30 @@ fn one(scenario: &Scenario) -> ExitCode {
         return ExitCode::FAILURE;
     }
     if outcome.violated == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// One node after the other on this thread, no models: how much faster than real time, by the processor time that it took.
+fn speed(options: &Options) -> ExitCode {
+    const PROMISED: f64 = 100_000.0;
+    let now = || {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        time.tv_sec as f64 + 1e-9 * time.tv_nsec as f64
+    };
+    println!("| seed | an exchange every | exchanges | virtual days | processor time | times real time |");
+    println!("|---|---|---|---|---|---|");
+    let (mut virtual_time, mut took) = (0.0, 0.0);
+    for seed in options.first..options.first + options.seeds() {
+        let scenario = Scenario::of_family(options.family.unwrap_or(Family::Honest), seed, options.hours());
+        let started = now();
+        let outcome = run(&scenario);
+        let passed = now() - started;
+        let (days, poll) = (scenario.seconds / 86_400.0, scenario.world.servers[0].poll);
+        let times = scenario.seconds / passed;
+        println!("| {seed} | {poll:.0} s | {} | {days:.0} | {passed:.2} s | {times:.0} |", outcome.samples);
+        (virtual_time, took) = (virtual_time + scenario.seconds, took + passed);
+    }
+    println!("\nall of them: {:.0} times real time on one core, without forecasters", virtual_time / took);
+    if virtual_time / took < PROMISED { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// What once failed.

@@ -121,7 +121,9 @@ struct Run<'a> {
     /// Conflicts that the core had reported when a liar last had the majority of those heard: what it was confined to then
     /// is promised again only once the core has noticed and forgotten it.
     poisoned: Option<u32>,
-    /// Whether that has ever been the case.
+    /// When no more of those that spoke were honest than lied.
+    murky: Option<Timestamp<Local>>,
+    /// Whether a liar has ever had the majority.
     ever_poisoned: bool,
     /// Whether the core has refused a server for what others say.
     noticed: bool,
@@ -183,6 +185,7 @@ fn started(scenario: &Scenario) -> Run<'_> {
         silence_since: START,
         spacing: polls,
         poisoned: None,
+        murky: None,
         ever_poisoned: false,
         noticed: false,
         just_woken: false,
@@ -424,16 +427,20 @@ impl Run<'_> {
         self.scenario.promised && self.poisoned.is_none()
     }
 
+    /// How many servers were heard since then, and how many of them lie.
+    fn voters(&self, since: Timestamp<Local>) -> (usize, usize) {
+        let servers = self.scenario.world.servers.iter().zip(&self.heard);
+        let voters = servers.filter(|(_, heard)| heard.is_some_and(|at| at >= since));
+        voters.fold((0, 0), |(count, lying), (server, _)| {
+            let honest = matches!(server.conduct, Conduct::Honest | Conduct::Silent { .. });
+            (count + 1, lying + usize::from(!honest))
+        })
+    }
+
     fn judge_servers(&mut self, now: Timestamp<Local>) {
         /// As long as the core counts the vote of a silent server.
         const VOTES: Span = Span::from_secs(4 * 3600);
-        let servers = self.scenario.world.servers.iter().zip(&self.heard);
-        let voters = servers.filter(|(_, heard)| heard.is_some_and(|at| now.since(at) <= VOTES));
-        let (mut count, mut lying) = (0, 0);
-        for (server, _) in voters {
-            count += 1;
-            lying += usize::from(!matches!(server.conduct, Conduct::Honest | Conduct::Silent { .. }));
-        }
+        let (count, lying) = self.voters(now.saturating_sub(VOTES));
         let conflicts = self.pipeline.bound_conflicts();
         if lying > 0 && 2 * lying >= count {
             self.poisoned = Some(conflicts);
@@ -464,15 +471,24 @@ impl Run<'_> {
 
     /// An estimate with fresh measurements is wrong by about as much as the worst of the exchanges that it rests on allows, and
     /// what a rate that is known to 5 ppm can do in four polls; `FACTOR` times that for a filter that a sudden warmth or a
-    /// server's moving error has overtaken.
+    /// server's moving error has overtaken. An honest server that fell silent vouches for less and less: where as many of those
+    /// that still speak lie as do not, nobody can tell the time from the lie, and only the bound has to say so.
     fn judge_accuracy(&mut self, now: Timestamp<Local>, tier: Tier, error: Span, elapsed: f64) {
         const RATE: f64 = 5e-6;
         const FACTOR: f64 = 8.0;
         const NEWEST: usize = 8;
+        /// In exchanges.
+        const PATIENCE: f64 = 64.0;
         let settled = self.budgets.len() == RESTS_ON && elapsed - self.began >= SETTLING;
         // The votes of the honest count for hours, but exchanges that only liars make tell nobody the time.
         let honest = self.budgets.iter().rev().take(NEWEST).filter(|(_, honest)| *honest).count();
-        if tier > Tier::Filter || !settled || !self.is_promised() || 2 * honest <= NEWEST {
+        let a_while_ago = now.saturating_sub(Span::from_secs_f64(PATIENCE * self.spacing.max(1.0)));
+        let (count, lying) = self.voters(a_while_ago);
+        if 2 * lying >= count {
+            self.murky = Some(now);
+        }
+        let murky = self.murky.is_some_and(|at| at >= a_while_ago);
+        if tier > Tier::Filter || !settled || !self.is_promised() || 2 * honest <= NEWEST || murky {
             return;
         }
         let budget = self.budgets.iter().map(|(budget, _)| budget.as_secs_f64()).fold(0.0, f64::max);
