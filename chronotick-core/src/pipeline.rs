@@ -11,6 +11,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::estimator::exchange::Exchange;
 use crate::estimator::{Bank, Family, Line, Prediction, experts};
 use crate::fallback::{self, ClockSource, Estimate, Reason, Tier};
 use crate::forecast::{Active, Asked, Forecast, ForecastError, ForecastRequest, Model};
@@ -480,13 +481,13 @@ impl<
         let innovation = z - (track.bank.line().x + f64::from(before.displacement));
         let claimed = Variance::new(f64::from(before.deviation * before.deviation));
         self.sources.filters[usize::from(sample.source.0)].learn(trust, innovation, claimed);
-        track.bank.update(z, trust.variance.value());
+        track.bank.update(&Exchange { z, half: trust.half, blur: trust.blur.value() });
         let present = predict_all(&track.bank, &self.active, 0.0);
         let after = self.fusion.fuse(0, &present);
         let x = track.bank.line().x + f64::from(after.displacement);
         let filtered = (x, f64::from(after.deviation * after.deviation));
         self.fusion.mark_strays(&present, &after);
-        self.fusion.score(sample.local, (z, trust.variance.value()), filtered);
+        self.fusion.score(sample.local, (z, trust.variance().value()), filtered);
         let contradicts = (z - x).abs() > 2.0 * sample.error_bound().as_secs_f64();
         track.astray = if contradicts { track.astray + 1 } else { 0 };
         // Nothing that a sample can hold may leave the filters without a number.

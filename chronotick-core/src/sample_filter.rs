@@ -1,40 +1,46 @@
-//! How far to trust one exchange: a variance for every sample from the delays of its source.
+//! How far to trust one exchange: a box around every measured offset, from the delays of its source.
 //!
 //! **Model.** A packet waits `a` on the way out and `b` on the way back, over a fixed path. The measured offset is off by
-//! `(a - b) / 2` and the delay exceeds its minimum by the excess `e = a + b`. Given `e` alone and waiting times that are
-//! exponential, the error is uniform on `[-e/2, e/2]`: its variance is `e^2 / 12`. So the few exchanges with the least delay
-//! carry nearly all the information (Mills 1991, RFC 5905 section 10; Paxson 1998).
+//! `(a - b) / 2` and the delay exceeds its minimum by the excess `e = a + b`: whatever the waiting times are like, the truth lies
+//! within `e / 2` of what was measured, and the few exchanges with the least delay carry nearly all the information (Mills 1991,
+//! RFC 5905 section 10; Paxson 1998). What a filter makes of the box says [`crate::estimator::exchange`].
 //!
-//! **Corrections to it.** The minimum is known only as well as the delays seen, so a floor proportional to the typical excess
-//! is added; an excess far beyond the low tail is likely to be one-sided, so its variance grows faster than `e^2`; and
-//! what the innovations actually did in this and neighbouring delay classes is learned and takes over from the prior. A class
-//! whose mean innovation differs from that of the least delays (a longer, asymmetric path) is penalised by the square of the
-//! difference.
+//! **Corrections to it.** The minimum is known only as well as the delays seen, so the edges are blurred by a share of the spread
+//! of the least delays, and more while few are known. Timestamps have noise of their own that no delay shows, a
+//! server's most of all: what the innovations of the most precise exchanges had beyond all that is learned and blurs the
+//! edges as well. And waiting times may be more alike on both ways than exponential ones, which fill the box evenly: where the
+//! innovations of a class of delays are significantly smaller than that, around what the least delays say, its box shrinks.
 //!
-//! **Another path.** A route that becomes longer for good would make every exchange look late until the memory of the shorter one is
-//! gone. `MOVED` exchanges in a row later than nine tenths of those before, all of them later by more than they differ among
+//! **Another path.** A route that alternates between two lengths needs no care: on the longer one the truth is at the edge of a wide
+//! box. One that becomes longer for good would make every exchange look late until the memory of the shorter one is gone.
+//! `MOVED` exchanges in a row later than nine tenths of those before, all of them later by more than they differ among
 //! themselves, are another path: what was learned of the old one is forgotten. Congestion also delays for long, but it
 //! spreads. A route that becomes shorter needs no such care: its exchanges are the least.
 //!
 //! **Weaknesses.** A constant asymmetry of the path at minimum delay is invisible to any single source; the hard bound
-//! covers it, this variance does not.
+//! covers it, this box does not.
 
 use crate::units::{Span, Variance, limited};
 
 /// Delay classes, by excess over the typical excess in octaves.
 const CLASSES: usize = 7;
-/// Samples over which a class forgets.
-const CLASS_MEMORY: f64 = 150.0;
-/// Samples that the prior variance counts for in a class.
-const PRIOR_WEIGHT: f64 = 20.0;
-/// Weight of a class's squared mean innovation beyond what chance explains.
-const BIAS_PENALTY: f64 = 200.0;
+/// Samples over which a class forgets, and so does the noise that no delay shows.
+const MEMORY: f64 = 150.0;
+/// A class's box shrinks for what its innovations say beyond so many of their standard errors.
+const SIGNIFICANT: f64 = 3.0;
+/// A box is never shrunk below this share.
+const NARROWEST: f64 = 0.01;
 /// Samples of least delay that say what is unbiased.
 const ANCHOR: f64 = 12.0;
-/// Deviation that remains at minimum delay, as a share of the typical excess.
-const FLOOR: f64 = 0.08;
-/// Excess, in multiples of the low tail's, from which the variance grows faster than its square.
-const TAIL: f64 = 5.0;
+/// The share of the delays that are left out below the minimum: a timestamp may be wrong for once.
+const MINIMUM: f64 = 0.004;
+/// The share of the delays whose spread blurs the edges, and how much of it.
+const LOW: f64 = 0.1;
+const BLUR: f64 = 0.15;
+/// Share of the squares beyond the box that the belief's own variance and the blur explain: on one side of it.
+const EXPLAINED: f64 = 0.7;
+/// Squares beyond the box count up to this multiple of their expectation.
+const CAP: f64 = 9.0;
 /// Samples until the minimum delay is trusted.
 const YOUNG: f64 = 64.0;
 /// Late exchanges in a row after which the path may have changed.
@@ -50,8 +56,22 @@ pub struct SampleFilter<const D: usize> {
     /// The same, ascending.
     sorted: heapless::Vec<f32, D>,
     classes: [Class; CLASSES],
+    hidden: Hidden,
     seen: f64,
     late: Late,
+}
+
+/// Variance that no delay shows, s^2, as a mean that is weighted by precision.
+#[derive(Clone, Copy, Debug, Default)]
+struct Hidden {
+    sum: f64,
+    weight: f64,
+}
+
+impl Hidden {
+    fn variance(&self) -> f64 {
+        if self.weight > 0.0 && self.sum > 0.0 { self.sum / self.weight } else { 0.0 }
+    }
 }
 
 /// Exchanges in a row that were later than nine tenths of those before.
@@ -81,12 +101,22 @@ impl Class {
 /// What the filter says of one exchange.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Trust {
-    /// Variance of the measured offset around the truth.
-    pub variance: Variance,
-    /// The part of it that would remain at minimum delay.
-    pub floor: Variance,
+    /// The truth is within this of what was measured, s.
+    pub half: f64,
+    /// Variance of the edges of that.
+    pub blur: Variance,
     class: u8,
+    /// The part of the blur that no delay shows, s^2.
+    hidden: f64,
+    /// The variance before anything was learned of the class, s^2.
     prior: f64,
+}
+
+impl Trust {
+    /// Variance of the measured offset around the truth.
+    pub fn variance(&self) -> Variance {
+        Variance::new(self.half * self.half / 3.0 + self.blur.value())
+    }
 }
 
 impl<const D: usize> Default for SampleFilter<D> {
@@ -103,6 +133,7 @@ impl<const D: usize> SampleFilter<D> {
             sorted: heapless::Vec::new(),
             classes: [Class::UNKNOWN; CLASSES],
             seen: 0.0,
+            hidden: Hidden { sum: 0.0, weight: 0.0 },
             late: Late::NONE,
         }
     }
@@ -115,39 +146,28 @@ impl<const D: usize> SampleFilter<D> {
             self.watch_path(delay);
         }
         self.remember(delay);
-        let minimum = f64::from(self.quantile(0.01));
-        let excess = (f64::from(delay) - minimum).max(0.0);
-        let low_tail = (f64::from(self.quantile(0.05)) - minimum).max(0.0);
+        let minimum = f64::from(self.quantile(MINIMUM));
+        let half = 0.5 * (f64::from(delay) - minimum).max(0.0);
+        let low = (f64::from(self.quantile(LOW)) - minimum).max(1e-9);
         let typical = (f64::from(self.quantile(0.5)) - minimum).max(1e-9);
 
-        let ratio = excess / (TAIL * low_tail.max(0.02 * typical)).max(1e-12);
-        let ratio2 = ratio * ratio;
-        let floor = FLOOR * typical;
-        let uniform = excess * excess / 12.0;
+        let edge = BLUR * low;
         let spread = 0.3 * typical.max(0.05 * f64::from(delay));
         let young = (YOUNG / self.seen - 1.0).max(0.0) * spread * spread;
-        // The quartic growth is capped so that no variance overflows.
-        let prior = floor * floor + uniform * (1.0 + (ratio2 * ratio2).min(1e6)) + young;
+        let hidden = self.hidden.variance();
+        let blur = edge * edge + young + hidden;
+        let even = half * half / 3.0;
 
-        let class = class_of(excess, typical);
-        let anchor = self.anchor();
-        let learned = &self.classes[class];
-        let variance = if learned.weight > 0.0 {
-            let blend = learned.weight / (learned.weight + PRIOR_WEIGHT);
-            let bias = learned.mean - anchor;
-            let square = (learned.square - anchor * anchor).max(0.05 * learned.square);
-            #[allow(clippy::cast_possible_truncation, reason = "a factor that is itself only estimated")]
-            let factor = libm::expf(blend as f32 * libm::logf(limited(learned.ratio, 0.05, 1e6) as f32));
-            prior * f64::from(factor) + BIAS_PENALTY * (bias * bias - 0.5 * square).max(0.0)
-        } else {
-            prior
-        };
+        let class = class_of(2.0 * half, typical);
+        // A shrunk box is also a rounder one: half of what its variance keeps goes to the edges.
+        let share = self.share(class);
         #[allow(clippy::cast_possible_truncation, reason = "below CLASSES")]
         Trust {
-            variance: Variance::new(variance.max(1e-18)),
-            floor: Variance::new(floor * floor + 1e-18),
+            half: half * share,
+            blur: Variance::new(blur + (share - share * share) * even + 1e-18),
             class: class as u8,
-            prior,
+            hidden,
+            prior: blur + even,
         }
     }
 
@@ -157,18 +177,39 @@ impl<const D: usize> SampleFilter<D> {
         if !(innovation + predicted.value()).is_finite() {
             return;
         }
+        // Beyond the box is only what its edges and the belief explain, and what no delay shows.
+        let explained = trust.blur.value() + predicted.value();
+        let beyond = (innovation.abs() - trust.half).max(0.0);
+        let excess = (beyond * beyond).min(CAP * explained) - EXPLAINED * (explained - trust.hidden);
+        let precision = 1.0 / (explained + trust.half * trust.half / 3.0);
+        let keep = 1.0 - 1.0 / MEMORY;
+        self.hidden.sum = self.hidden.sum * keep + precision * excess;
+        self.hidden.weight = self.hidden.weight * keep + precision;
+
         let class = &mut self.classes[usize::from(trust.class)];
         let claimed = trust.prior + predicted.value();
         let limit = 3.0 * libm::sqrt(claimed * class.ratio.max(1.0));
         let clipped = limited(innovation, -limit, limit);
         let square = clipped * clipped;
-        let keep = 1.0 - 1.0 / CLASS_MEMORY;
         let total = class.weight * keep + 1.0;
         let gain = 1.0 / total;
         class.mean += gain * (clipped - class.mean);
         class.square += gain * (square - class.square);
         class.ratio += gain * (square / claimed - class.ratio);
         class.weight = total;
+    }
+
+    /// By how much the box of `class` is smaller than the excess says.
+    fn share(&self, class: usize) -> f64 {
+        let Class { weight, mean, square, ratio } = self.classes[class];
+        if weight < 2.0 || square <= 0.0 {
+            return 1.0;
+        }
+        // A class that is off by a constant is not precise.
+        let bias = mean - self.anchor();
+        let ratio = ratio * (1.0 + (bias * bias - mean * mean) / square);
+        let most = ratio * (1.0 + SIGNIFICANT * libm::sqrt(2.0 / weight));
+        limited(most, NARROWEST, 1.0)
     }
 
     /// Mean innovation of the exchanges with the least delay: what the whole estimate is off by, as far as they can tell.
@@ -267,7 +308,7 @@ mod tests {
     }
 
     fn deviation(trust: Trust) -> f64 {
-        libm::sqrt(trust.variance.value()) * 1e6
+        libm::sqrt(trust.variance().value()) * 1e6
     }
 
     #[test]

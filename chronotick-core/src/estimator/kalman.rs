@@ -6,13 +6,13 @@
 //! **Noise.** Random-walk frequency noise of power `q` ((s/s)^2/s), giving the process covariance
 //! `q [dt^3/3, dt^2/2; dt^2/2, dt]` (Zucca and Tavella 2005), white frequency noise `w` (s^2/s) adding `w dt` to the offset.
 //!
-//! **Measurement** `z = x + v`, `v` of variance `R` from the sample filter. An innovation beyond four standard deviations is
-//! down-weighted so that it counts as one of exactly four (Huber 1964, in the form of an inflated `R`).
-//!
-//! The gain is the best one for the variance of the innovation, the inflated one included, and with that gain the updated
+//! **Measurement** `z = x + v`, `v` of variance `R`: what the filter makes of an exchange, see [`super::exchange`]. The gain is
+//! the best one for the variance of the innovation, and with that gain the updated
 //! covariance `(I - G H) P` has `R G` for its first row (Joseph's longer form says the same): a product of positive numbers on
 //! the diagonal, so that no rounding makes the offset's variance negative. It is kept symmetric by storing one triangle. The
 //! process noise is an assumption and is worked out in f32.
+
+use super::exchange::{Exchange, Innovation};
 
 /// The filter. Offsets are in s relative to a reference that the bank owns and moves.
 #[derive(Clone, Copy, Debug)]
@@ -54,8 +54,6 @@ impl Step {
 
 /// White frequency noise that every real oscillator has at least: 1e-11 at 1 s, squared.
 const WHITE_FM: f32 = 1e-22;
-/// Where the soft gate begins, in standard deviations of the innovation.
-const GATE: f64 = 4.0;
 
 impl Kalman {
     /// A filter at offset `x` with variance `var_x`, an unknown rate of variance `var_r` and, if `var_k` is not zero, a
@@ -100,11 +98,13 @@ impl Kalman {
 
     /// Takes in a measured offset `z` of variance `var_z`.
     pub fn update(&mut self, z: f64, var_z: f64) {
-        let innovation = z - self.x;
+        self.confine(&Exchange { z, half: 0.0, blur: var_z });
+    }
+
+    /// Takes in what an exchange says.
+    pub fn confine(&mut self, exchange: &Exchange) {
         let [xx, xr, xk, rr, rk, kk] = self.p;
-        // An innovation beyond the gate: the variance that puts it on the gate.
-        let gated = innovation * innovation * (1.0 / (GATE * GATE));
-        let s = if gated > xx + var_z { gated } else { xx + var_z };
+        let Some(Innovation { value: innovation, variance: s }) = exchange.seen_from(self.x, xx) else { return };
         let noise = s - xx;
         let precision = 1.0 / s;
         let (gx, gr) = (xx * precision, xr * precision);

@@ -17,10 +17,12 @@
 //! lost however long the clock runs. What an expert says is f32, as its distance from the base line: seven digits of that
 //! are some of its nanoseconds' thousandths.
 
+pub mod exchange;
 pub mod kalman;
 
 use core::ops::{Add, Div, Mul, Sub};
 
+use exchange::Exchange;
 use kalman::{Kalman, Step};
 
 use crate::decay::forgotten;
@@ -294,14 +296,14 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, 
         }
     }
 
-    /// Takes in the offset measured at the time advanced to; `var_z` in s^2.
-    pub fn update(&mut self, z: f64, var_z: f64) {
+    /// Takes in what an exchange says of the time advanced to.
+    pub fn update(&mut self, exchange: &Exchange) {
         for filter in &mut self.plain {
-            filter.update(z, var_z);
+            filter.confine(exchange);
         }
         if self.temperature.is_some() {
             for filter in &mut self.warm {
-                filter.update(z, var_z);
+                filter.confine(exchange);
             }
         }
     }
