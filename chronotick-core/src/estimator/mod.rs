@@ -7,7 +7,8 @@
 //!
 //! **Experts**, in the order of their indices:
 //! 1. `F` lines, one per wander;
-//! 2. `T` lines with temperature held at its present value, then the same `T` with temperature returning to its means;
+//! 2. `T` lines with temperature held at its present value, then the same `T` with temperature returning to its mean, then
+//!    with temperature following its trend for a while;
 //! 3. hold: the present offset stays, or moves at the leading filter's rate as far as that is significant;
 //! 4. mean reversion: the rate returns to its average over several time constants;
 //! 5. the daily pattern, once more than a day is known;
@@ -34,8 +35,14 @@ const REVERSIONS: [(f32, f32); 6] =
 /// Time constants of the rate's averages, in the order in which the mean reversions use them.
 const AVERAGES: [f32; 3] = [3600.0, 14400.0, 86400.0];
 const REVERSIONS_PER_AVERAGE: usize = REVERSIONS.len() / AVERAGES.len();
-/// Time constants of the temperature's averages.
-const TEMPERATURE_AVERAGES: [f32; 2] = [4800.0, 14400.0];
+/// Time constant of the temperature's average, s.
+const TEMPERATURE_AVERAGE: f32 = 4800.0;
+/// What the temperature does in a forecast, one expert each: the share of its distance from its mean that it moves on, and the
+/// time constant of that, as a share of the average's. A ramp is ahead of its mean by what it rises in the average's time, so the
+/// third of these goes on at its slope, and comes to an end.
+const WAYS: [(f32, f32); 3] = [(0.0, 1.0), (-1.0, 0.5), (0.35, 0.35)];
+/// Share of the temperature's distance from its mean that it may move either way in the average's time, unforeseen.
+const UNSURE: f32 = 0.5;
 const DAY: f64 = 86400.0;
 
 /// Horizons below this are left to the filters, s.
@@ -43,8 +50,8 @@ const SOON: f32 = 200.0;
 
 /// Experts that hold the present offset: as it is, and with a rate only as far as it is significant.
 const HOLDS: usize = 2;
-/// Experts per temperature filter: held, and one per temperature average.
-const PER_TEMPERATURE: usize = 1 + TEMPERATURE_AVERAGES.len();
+/// Experts per temperature filter.
+const PER_TEMPERATURE: usize = WAYS.len();
 
 /// How many experts there are with a [`Bank`] of these capacities, one for each model among them.
 pub const fn experts(filters: usize, temperature_filters: usize, reversions: usize, day_bins: usize) -> usize {
@@ -163,7 +170,7 @@ pub struct Bank<const F: usize = 10, const T: usize = 5, const R: usize = 6, con
 struct Warmth {
     zero: f64,
     now: f32,
-    averages: [Average<f32>; TEMPERATURE_AVERAGES.len()],
+    mean: Average<f32>,
 }
 
 /// An exponentially weighted mean that is unbiased from the start.
@@ -255,15 +262,9 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, 
             self.warm_up();
         }
         if let Some(now) = temperature {
-            let warmth = self.temperature.get_or_insert(Warmth {
-                zero: now,
-                now: 0.0,
-                averages: [Average::default(); TEMPERATURE_AVERAGES.len()],
-            });
+            let warmth = self.temperature.get_or_insert(Warmth { zero: now, now: 0.0, mean: Average::default() });
             warmth.now = (now - warmth.zero) as f32;
-            for (average, tau) in warmth.averages.iter_mut().zip(TEMPERATURE_AVERAGES) {
-                average.add(warmth.now, forgotten((dt as f32).max(1e-3), tau * self.scale), 1.0);
-            }
+            warmth.mean.add(warmth.now, forgotten((dt as f32).max(1e-3), TEMPERATURE_AVERAGE * self.scale), 1.0);
         }
         let now = self.temperature.map(|w| w.now);
         let u = f64::from(0.5 * (before.or(now).unwrap_or(0.0) + now.unwrap_or(0.0)));
@@ -336,19 +337,16 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, 
         let index = index - F;
         if index < T * PER_TEMPERATURE {
             let Some(warmth) = self.temperature else { return Prediction::NONE };
-            let (f, way) = (&self.warm[index % T], index / T);
-            // Integral of the temperature over the horizon, held or returning to its mean.
-            let (area, then) = match way.checked_sub(1) {
-                None => (warmth.now * h, warmth.now),
-                Some(which) => {
-                    let mean = warmth.averages[which].mean().unwrap_or(warmth.now);
-                    let tau = 0.5 * TEMPERATURE_AVERAGES[which] * self.scale;
-                    let gone = forgotten(h, tau);
-                    (mean * h + (warmth.now - mean) * tau * gone, mean + (warmth.now - mean) * (1.0 - gone))
-                }
-            };
+            let (f, (share, time)) = (&self.warm[index % T], WAYS[index / T]);
+            // Integral of the temperature over the horizon.
+            let away = warmth.now - warmth.mean.mean().unwrap_or(warmth.now);
+            let tau = time * TEMPERATURE_AVERAGE * self.scale;
+            let (move_on, moved) = (share * away, if share == 0.0 { 0.0 } else { forgotten(h, tau) });
+            let area = warmth.now * h + move_on * (h - tau * moved);
             let k = f.k as f32;
-            return relative(line, f, k * area, k * then, h);
+            let unsure = UNSURE * k * away * h * h / (h + TEMPERATURE_AVERAGE * self.scale);
+            let said = relative(line, f, k * area, k * (warmth.now + move_on * moved), h);
+            return Prediction { variance: said.variance + unsure * unsure, ..said };
         }
         // What follows are variations on the leading filter.
         let index = index - T * PER_TEMPERATURE;
