@@ -54,9 +54,9 @@ const NEIGHBOUR: f32 = 0.8;
 /// Evidence at which that share has fallen half way.
 const OWN: f32 = 8.0;
 /// The neighbour's word is limited to this, divided by one's own evidence.
-const NEIGHBOUR_LIMIT: f32 = 10.0;
+const NEIGHBOUR_LIMIT: f32 = 2.0;
 /// What an expert's own claim counts for, in independent forecasts.
-const CLAIM: f32 = 0.5;
+const CLAIM: f32 = 1.0;
 /// Claims count from this many intervals between exchanges on.
 const CLAIM_SPACINGS: f32 = 2.0;
 /// The most forecasts that a stray present counts for.
@@ -87,7 +87,7 @@ const CALIBRATION_MEMORY: (f32, f32) = (86400.0, 10.0);
 const LATE: f32 = 1000.0;
 /// From there on a claim that has not been tested yet is widened by this against the next shorter horizon's, as a variance:
 /// rooms and days, which a random walk knows nothing of, come in here.
-const UNFORESEEN: f32 = 4.0;
+const UNFORESEEN: f32 = 3.0;
 /// From this horizon on all exchanges tell alike, whatever their noise, s.
 const FAR: f32 = 4000.0;
 /// Share of the usual squared error that is added to the noise there.
