@@ -7,10 +7,10 @@
 //! `q [dt^3/3, dt^2/2; dt^2/2, dt]` (Zucca and Tavella 2005), white frequency noise `w` (s^2/s) adding `w dt` to the offset.
 //!
 //! **Measurement** `z = x + v`, `v` of variance `R`: what the filter makes of an exchange, see [`super::exchange`]. The gain is
-//! the best one for the variance of the innovation, and with that gain the updated
-//! covariance `(I - G H) P` has `R G` for its first row (Joseph's longer form says the same): a product of positive numbers on
-//! the diagonal, so that no rounding makes the offset's variance negative. It is kept symmetric by storing one triangle. The
-//! process noise is an assumption and is worked out in f32.
+//! the best one for the variance of the innovation, and with that gain the updated covariance `(I - G H) P` has `R G` for its
+//! first row (Joseph's longer form says the same): a product of positive numbers on the diagonal, so that no rounding makes the
+//! offset's variance negative. It is kept symmetric by storing one triangle. The process noise is an assumption and is worked
+//! out in f32.
 
 use super::exchange::{Exchange, Innovation};
 
