@@ -12,20 +12,26 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use chronotick_core::clock_page::CounterScale;
 use chronotick_core::served::{self, ClockRecord, Target};
-use chronotick_core::{ErrorBound, Local, Offset, PredictionInterval, Rate, Reason, Span, Tier, Timestamp};
+use chronotick_core::{ErrorBound, Local, Offset, PredictionInterval, Rate, Reason, Span, Tier, Timestamp, Utc};
 use chronotick_host::Reader;
-use chronotick_host::os::counter::{LocalClock, SystemCounter, os_utc};
+use chronotick_host::os::counter::{CounterKind, LocalClock, SystemCounter, os_utc};
+use chronotick_host::os::disruption::Disruption;
 use chronotick_host::publisher::Publisher;
-use chronotick_host::shm::page::{PageSettings, PageWriter, inherited_counter};
+use chronotick_host::shm::page::PageSettings;
+use chronotick_host::shm::writer::{PageWriter, inherited_counter};
 
 /// Which part of a test this process plays, and on which page.
 const ROLE: &str = "CHRONOTICK_PAGE_TEST_ROLE";
 const PAGE: &str = "CHRONOTICK_PAGE_TEST_PAGE";
+
+/// More than a reader lets pass between two looks at what the arithmetic cannot see.
+const CHECK: Span = Span::from_millis(20);
 
 fn count(quick: u64, full: u64) -> u64 {
     if std::env::var("CHRONOTICK_STRESS").is_ok_and(|value| value == "full") { full } else { quick }
@@ -372,6 +378,147 @@ fn damage_under_an_attached_reader_costs_it_only_age() {
         wait_until(|| reader.now().age() < Duration::from_millis(500));
         assert_eq!(Reader::attach(scratch.page()).unwrap().now().tier(), Tier::Filter, "{name}");
     }
+}
+
+/// The kernel may stop trusting a counter while readers are attached: the daemon starts over with another one.
+#[test]
+fn the_counter_changes_under_a_reader() {
+    let scratch = Scratch::new("counters");
+    let follow = |kind| {
+        let clock: Arc<dyn LocalClock> = Arc::new(SystemCounter::calibrate_kind(kind));
+        let mut publisher =
+            Publisher::open(&scratch.page(), &PageSettings::default(), served::Config::default(), Arc::clone(&clock));
+        let (ticks, utc) = clock.realtime();
+        let offset = utc.offset_from(clock.scale().local(ticks));
+        publisher.as_mut().unwrap().publish(|at| Some(target(at, offset))).unwrap();
+        publisher.unwrap()
+    };
+    let best = CounterKind::detect();
+    let mut daemon = follow(best);
+    let reader = Reader::attach(scratch.page()).unwrap();
+    for kind in [best, CounterKind::MonotonicRaw, best] {
+        drop(daemon);
+        // Nobody publishes: the old counter goes on being read.
+        let (old, counter) = (reader.now(), reader.counter());
+        assert_eq!(old.tier(), Tier::Filter);
+        daemon = follow(kind);
+        assert_eq!(reader.now().epoch() == old.epoch(), counter == Some(kind), "another line is another epoch");
+        for _ in 0..1_000 {
+            let before = os_utc();
+            let now = reader.now();
+            let after = os_utc();
+            assert_eq!(now.tier(), Tier::Filter, "{kind:?}: {now:?}");
+            assert!(now.earliest() <= after && now.latest() >= before, "{kind:?}: {now:?}");
+        }
+        assert_eq!(reader.counter(), Some(kind));
+    }
+}
+
+/// A clock whose machine a test suspends.
+struct Simulated(Mutex<(u64, Span)>);
+
+impl Simulated {
+    const START: i64 = 1_800_000_000_000_000_000;
+
+    fn pass(&self, counted: Span, suspended: Span) {
+        let mut state = self.0.lock().unwrap();
+        state.0 += counted.as_nanos().unsigned_abs();
+        state.1 = state.1.saturating_add(suspended);
+    }
+}
+
+impl LocalClock for Simulated {
+    fn ticks(&self) -> u64 {
+        self.0.lock().unwrap().0
+    }
+    fn scale(&self) -> CounterScale {
+        CounterScale::NANOS
+    }
+    fn kind(&self) -> CounterKind {
+        CounterKind::Virtual
+    }
+    fn realtime(&self) -> (u64, Timestamp<Utc>) {
+        let (ticks, suspended) = *self.0.lock().unwrap();
+        (ticks, Timestamp::from_nanos(Self::START + ticks.cast_signed()).saturating_add(suspended))
+    }
+    fn suspended(&self) -> Span {
+        self.0.lock().unwrap().1
+    }
+}
+
+#[test]
+fn a_machine_that_was_suspended_has_a_void_page_until_the_daemon_publishes() {
+    let scratch = Scratch::new("suspended");
+    let clock = Arc::new(Simulated(Mutex::new((1_000_000_000, Span::ZERO))));
+    let settings = PageSettings::default();
+    let mut publisher = Publisher::open(
+        &scratch.page(),
+        &settings,
+        served::Config::default(),
+        Arc::clone(&clock) as Arc<dyn LocalClock>,
+    )
+    .unwrap();
+    let measured = |at: Timestamp<Local>| target(at, clock.realtime().1.offset_from(clock.now()));
+    publisher.publish(|at| Some(measured(at))).unwrap();
+    let reader = Reader::attach_with(scratch.page(), Arc::clone(&clock) as Arc<dyn LocalClock>).unwrap();
+    let before = reader.now();
+    assert_eq!(before.tier(), Tier::Filter);
+
+    // The counter stood still meanwhile; the reader finds out first.
+    clock.pass(CHECK, Span::from_secs(30));
+    let asleep = reader.now();
+    assert_eq!((asleep.tier(), asleep.reason()), (Tier::Raw, Reason::Suspended));
+    assert!(!asleep.bound().is_bounded() && !asleep.interval95().is_known());
+
+    assert_eq!(publisher.disruption(), Some(Disruption::Suspended(Span::from_secs(30))));
+    let voided = reader.now();
+    assert_eq!((voided.tier(), voided.reason()), (Tier::Raw, Reason::Suspended), "voided, not measured again");
+    publisher.publish(|at| Some(measured(at))).unwrap();
+    let after = reader.now();
+    assert_eq!(after.tier(), Tier::Filter);
+    assert_ne!(after.epoch(), before.epoch(), "a step that readers can see");
+    assert!(after.utc().since(before.utc()) >= Span::from_secs(30));
+}
+
+/// The machine's raw clock, which a paused and restored virtual machine's counter has left.
+struct Jumping(SystemCounter, AtomicU64);
+
+impl LocalClock for Jumping {
+    fn ticks(&self) -> u64 {
+        self.0.ticks() + self.1.load(Ordering::Relaxed)
+    }
+    fn scale(&self) -> CounterScale {
+        self.0.scale()
+    }
+    fn kind(&self) -> CounterKind {
+        self.0.kind()
+    }
+    fn realtime(&self) -> (u64, Timestamp<Utc>) {
+        let (ticks, utc) = self.0.realtime();
+        (ticks + self.1.load(Ordering::Relaxed), utc)
+    }
+}
+
+#[test]
+fn a_counter_that_jumps_voids_the_page() {
+    let scratch = Scratch::new("jump");
+    let clock = Arc::new(Jumping(SystemCounter::calibrate_kind(CounterKind::MonotonicRaw), AtomicU64::new(0)));
+    let mut publisher = Publisher::open(
+        &scratch.page(),
+        &PageSettings::default(),
+        served::Config::default(),
+        Arc::clone(&clock) as Arc<dyn LocalClock>,
+    )
+    .unwrap();
+    publisher.publish(|at| Some(target(at, Offset::ZERO))).unwrap();
+    let reader = Reader::attach(scratch.page()).unwrap();
+    assert_eq!((publisher.disruption(), reader.now().tier()), (None, Tier::Filter));
+    clock.1.store(2_000_000_000, Ordering::Relaxed);
+    let disruption = publisher.disruption();
+    let jumped = |by: Span| by > Span::from_secs(1) && by < Span::from_millis(2_001);
+    assert!(matches!(disruption, Some(Disruption::CounterJump(by)) if jumped(by)), "{disruption:?}");
+    let now = reader.now();
+    assert_eq!((now.tier(), now.reason(), now.bound().is_bounded()), (Tier::Raw, Reason::Suspended, false));
 }
 
 fn visit(page: &Path) {

@@ -6,13 +6,14 @@
 //!
 //! ```text
 //! cargo bench -p chronotick-benches --bench clock_read
+//! cargo bench -p chronotick-benches --bench clock_read --no-default-features    # the same, built in a minute
 //! ```
 
 use std::fs;
 use std::hint::black_box;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::time::{Duration, Instant, SystemTime};
 
 use chronotick_core::served::{self, Target};
@@ -41,11 +42,11 @@ fn main() {
 
 struct World {
     detected: CounterKind,
-    page: PathBuf,
     publisher: Publisher,
     reader: Reader,
     raw_reader: Reader,
-    _raw_publisher: Publisher,
+    slewing_reader: Reader,
+    _others: [Publisher; 2],
     clock_bound_2: clock_bound_client::ClockBoundClient,
     clock_bound_3: Option<clock_bound::Client>,
 }
@@ -69,6 +70,7 @@ macro_rules! variant {
 const SYSTEM_TIME: &str = "SystemTime::now";
 const NOW: &str = "ChronoTick now(): utc, earliest, latest";
 const ALONE: &str = "ChronoTick page and arithmetic alone";
+const ALONE_SLEWING: &str = "ChronoTick page and arithmetic alone, while slewing";
 const OVER_RAW: &str = "ChronoTick now() over CLOCK_MONOTONIC_RAW";
 const CLOCK_BOUND_3: &str = "ClockBound 3 rc now, over the TSC";
 
@@ -80,12 +82,15 @@ impl World {
             let config = served::Config::default();
             let mut publisher = Publisher::open(&folder.join(name), &PageSettings::default(), config, clock)
                 .expect("the temporary folder can be written");
-            publisher.publish(|at| Some(target(at))).expect("the page was just made");
+            publisher.publish(|at| Some(target(at, 1_000))).expect("the page was just made");
             publisher
         };
         let publisher = open("clock", detected);
         let raw_publisher = open("clock-raw", CounterKind::MonotonicRaw);
-        let page = folder.join("clock");
+        let mut slewing_publisher = open("clock-slewing", detected);
+        // 20 us to go: a slew of 200 ppm, which stays in the record.
+        slewing_publisher.publish(|at| Some(target(at, 21_000))).expect("the page was just made");
+        let attach = |name: &str| Reader::attach(folder.join(name)).expect("the page was just made");
         let two = folder.join("clock-bound-2");
         fs::write(&two, clock_bound_2_segment()).expect("the temporary folder can be written");
         let three = folder.join("clock-bound-3");
@@ -96,11 +101,11 @@ impl World {
         }
         Self {
             detected,
-            reader: Reader::attach(&page).expect("the page was just made"),
-            raw_reader: Reader::attach(folder.join("clock-raw")).expect("the page was just made"),
-            page,
+            reader: attach("clock"),
+            raw_reader: attach("clock-raw"),
+            slewing_reader: attach("clock-slewing"),
             publisher,
-            _raw_publisher: raw_publisher,
+            _others: [raw_publisher, slewing_publisher],
             clock_bound_2: clock_bound_client::ClockBoundClient::new_with_path(two.to_str().expect("a plain path"))
                 .expect("the segment is valid"),
             clock_bound_3: clock_bound_3.ok(),
@@ -108,8 +113,8 @@ impl World {
     }
 
     fn variants(&mut self) -> Vec<Variant<'_>> {
-        let Self { detected, reader, raw_reader, clock_bound_2, clock_bound_3, .. } = self;
-        let (detected, reader, raw_reader) = (*detected, &*reader, &*raw_reader);
+        let Self { detected, reader, raw_reader, slewing_reader, clock_bound_2, clock_bound_3, .. } = self;
+        let (detected, reader, raw_reader, slewing_reader) = (*detected, &*reader, &*raw_reader, &*slewing_reader);
         let fixed = detected.read();
         let quanta = quanta::Clock::new();
         let mut variants = vec![
@@ -125,13 +130,20 @@ impl World {
             variants.push(variant!(CLOCK_BOUND_3, client.now().expect("the segment is valid")));
         }
         variants.extend([
+            ("empty loop", Box::new(move |calls| empty_loop(fixed, calls)) as Box<dyn FnMut(u32)>),
+            ("a latch and eight words, copied", Box::new(move |calls| copy_alone(&LATCHED, calls))),
             (ALONE, Box::new(move |calls| arithmetic_alone(reader, fixed, calls)) as Box<dyn FnMut(u32)>),
+            (ALONE_SLEWING, Box::new(move |calls| arithmetic_alone(slewing_reader, fixed, calls))),
             variant!("ChronoTick now(): utc", reader.now().utc()),
             variant!(NOW, {
                 let now = reader.now();
                 (now.utc(), now.earliest(), now.latest())
             }),
             variant!("ChronoTick now(): everything", reader.now()),
+            variant!("ChronoTick now(): utc, earliest, latest, while slewing", {
+                let now = slewing_reader.now();
+                (now.utc(), now.earliest(), now.latest())
+            }),
             variant!(OVER_RAW, {
                 let now = raw_reader.now();
                 (now.utc(), now.earliest(), now.latest())
@@ -167,6 +179,8 @@ impl World {
         let raw = of(OVER_RAW).map(|raw| ratio(raw, system));
         target_line("over CLOCK_MONOTONIC_RAW / SystemTime::now", 1.25, raw);
         target_line("page and arithmetic alone, ns", 3.0, of(ALONE).map(|alone| median(alone.clone())));
+        let slewing = of(ALONE_SLEWING).map(|alone| median(alone.clone()));
+        target_line("the same while a correction is being slewed, ns", 3.0, slewing);
     }
 
     /// Two threads reading at once, each against one thread reading alone, in turn.
@@ -217,7 +231,7 @@ impl World {
                 while !stop.load(Ordering::Relaxed) {
                     std::thread::sleep(Duration::from_millis(1));
                     if running.load(Ordering::Acquire) {
-                        publisher.publish(|at| Some(target(at))).expect("the page is there");
+                        publisher.publish(|at| Some(target(at, 1_000))).expect("the page is there");
                         published.fetch_add(1, Ordering::Relaxed);
                     }
                 }
@@ -266,10 +280,9 @@ impl World {
         }
         let empty = median(empty);
         println!(
-            "\ncaches cold (64 MiB written before every call): SystemTime::now {:.0} ns, ChronoTick now() {:.0} ns, page {}",
+            "\ncaches cold (64 MiB written before every call): SystemTime::now {:.0} ns, ChronoTick now() {:.0} ns",
             median(system) - empty,
-            median(ours) - empty,
-            self.page.display()
+            median(ours) - empty
         );
     }
 }
@@ -279,6 +292,39 @@ fn read_with_bounds(reader: &Reader, calls: u32) {
     for _ in 0..calls {
         let now = reader.now();
         black_box((now.utc(), now.earliest(), now.latest()));
+    }
+}
+
+/// What no page can be read without: a sequence, looked at twice, and the words of a record between.
+#[repr(C, align(64))]
+struct Latched {
+    words: [AtomicU64; 8],
+    sequence: AtomicU64,
+}
+
+static LATCHED: Latched = Latched { words: [const { AtomicU64::new(1) }; 8], sequence: AtomicU64::new(0) };
+
+#[inline(never)]
+fn copy_alone(page: &Latched, calls: u32) {
+    for _ in 0..calls {
+        let page = black_box(page);
+        black_box(loop {
+            let seen = page.sequence.load(Ordering::Acquire);
+            let words = page.words.each_ref().map(|word| word.load(Ordering::Relaxed));
+            fence(Ordering::Acquire);
+            if page.sequence.load(Ordering::Relaxed) == seen {
+                break words;
+            }
+        });
+    }
+}
+
+/// The loop and the three results that the arithmetic is measured with.
+#[inline(never)]
+fn empty_loop(counter: u64, calls: u32) {
+    for _ in 0..calls {
+        let counter = black_box(counter);
+        black_box((counter, counter, counter));
     }
 }
 
@@ -317,10 +363,10 @@ fn target_line(what: &str, at_most: f64, measured: Option<f64>) {
     }
 }
 
-fn target(at: Timestamp<Local>) -> Target {
+fn target(at: Timestamp<Local>, offset_ns: i64) -> Target {
     Target {
         at,
-        offset: Offset::from_nanos(1_000),
+        offset: Offset::from_nanos(offset_ns),
         rate: Rate::from_ppm(3.0),
         interval: PredictionInterval::new(Span::from_micros(20)),
         interval_growth: Rate::from_ppb(20.0),

@@ -26,9 +26,11 @@ const LONGEST_SLEEP: Duration = Duration::from_millis(200);
 
 /// A clock: a reader of the page, and the daemon that writes it where this program started one.
 ///
-/// ```no_run
+/// ```
+/// # let here = chronotick_host::doc::offline();
+/// # let path = here.config();
 /// // A daemon in this program (or the machine's, if one runs already), until the handle is dropped.
-/// let clock = chronotick_host::ChronoTick::builder().config("chronotick.toml").cpu_affinity([1]).start()?;
+/// let clock = chronotick_host::ChronoTick::builder().config(path).cpu_affinity([0]).start()?;
 /// println!("{}", clock.now());
 /// # Ok::<(), chronotick_host::Error>(())
 /// ```
@@ -64,6 +66,13 @@ pub struct Builder {
 
 impl Builder {
     /// Reads the configuration from this file.
+    ///
+    /// ```
+    /// # let here = chronotick_host::doc::offline();
+    /// let clock = chronotick_host::ChronoTick::builder().config(here.config()).start()?;
+    /// assert_eq!(clock.reader().path(), here.page());
+    /// # Ok::<(), chronotick_host::Error>(())
+    /// ```
     #[must_use]
     pub fn config(mut self, path: impl AsRef<Path>) -> Self {
         self.file = Some(path.as_ref().to_owned());
@@ -71,6 +80,15 @@ impl Builder {
     }
 
     /// Takes this configuration instead of a file's.
+    ///
+    /// ```
+    /// # let here = chronotick_host::doc::offline();
+    /// let mut config = chronotick_host::Config::load(&here.config())?;
+    /// config.serve.target_accuracy = chronotick_core::Span::from_millis(5);
+    /// let clock = chronotick_host::ChronoTick::builder().config_value(config).start()?;
+    /// assert!(clock.owns_daemon());
+    /// # Ok::<(), chronotick_host::Error>(())
+    /// ```
     #[must_use]
     pub fn config_value(mut self, config: Config) -> Self {
         self.config = Some(config);
@@ -78,6 +96,13 @@ impl Builder {
     }
 
     /// Uses the page at this path, whatever the configuration says.
+    ///
+    /// ```
+    /// # let daemon = chronotick_host::doc::daemon();
+    /// let clock = chronotick_host::ChronoTick::builder().page(daemon.path()).attach()?;
+    /// assert_eq!(clock.reader().path(), daemon.path());
+    /// # Ok::<(), chronotick_host::Error>(())
+    /// ```
     #[must_use]
     pub fn page(mut self, path: impl AsRef<Path>) -> Self {
         self.page = Some(path.as_ref().to_owned());
@@ -85,6 +110,13 @@ impl Builder {
     }
 
     /// CPUs that the forecast worker may use, whatever the configuration says.
+    ///
+    /// ```
+    /// # let here = chronotick_host::doc::offline();
+    /// let builder = chronotick_host::ChronoTick::builder().config(here.config()).cpu_affinity([0]);
+    /// assert!(builder.start()?.owns_daemon());
+    /// # Ok::<(), chronotick_host::Error>(())
+    /// ```
     #[must_use]
     pub fn cpu_affinity(mut self, cpus: impl IntoIterator<Item = usize>) -> Self {
         self.cpus = Some(cpus.into_iter().collect());
@@ -95,6 +127,15 @@ impl Builder {
     ///
     /// # Errors
     /// The configuration cannot be used, or the page's folder cannot be written.
+    ///
+    /// ```
+    /// # let here = chronotick_host::doc::offline();
+    /// use chronotick_host::ChronoTick;
+    /// let first = ChronoTick::builder().config(here.config()).start()?;
+    /// let second = ChronoTick::builder().config(here.config()).start()?;
+    /// assert!(first.owns_daemon() && !second.owns_daemon());
+    /// # Ok::<(), chronotick_host::Error>(())
+    /// ```
     pub fn start(self) -> Result<ChronoTick, Error> {
         let config = self.into_config()?;
         let path = config.page.path_for_daemon();
@@ -120,6 +161,14 @@ impl Builder {
     /// # Errors
     /// The configuration cannot be used; `is_not_running` when there is no page; `is_incompatible` when its layout, its
     /// counter or its machine is another.
+    ///
+    /// ```
+    /// # let daemon = chronotick_host::doc::daemon();
+    /// use chronotick_host::ChronoTick;
+    /// assert!(ChronoTick::builder().page(daemon.path()).attach().is_ok());
+    /// let nowhere = ChronoTick::builder().page("/nowhere/clock").attach();
+    /// assert!(nowhere.is_err_and(|error| error.is_not_running()));
+    /// ```
     pub fn attach(self) -> Result<ChronoTick, Error> {
         let path = self.into_config()?.page.path_for_reader();
         Ok(ChronoTick { reader: Reader::attach(path)?, daemon: None })
@@ -143,6 +192,13 @@ impl Builder {
 
 impl ChronoTick {
     /// Chooses how the clock is made.
+    ///
+    /// ```
+    /// # let daemon = chronotick_host::doc::daemon();
+    /// let clock = chronotick_host::ChronoTick::builder().page(daemon.path()).attach()?;
+    /// println!("{}", clock.now());
+    /// # Ok::<(), chronotick_host::Error>(())
+    /// ```
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -151,6 +207,15 @@ impl ChronoTick {
     ///
     /// # Errors
     /// As [`Builder::attach`].
+    ///
+    /// ```
+    /// match chronotick_host::ChronoTick::attach() {
+    ///     Ok(clock) => println!("{}", clock.now()),
+    ///     Err(error) if error.is_not_running() => println!("no daemon: {error}"),
+    ///     Err(error) => return Err(error),
+    /// }
+    /// # Ok::<(), chronotick_host::Error>(())
+    /// ```
     pub fn attach() -> Result<Self, Error> {
         Self::builder().attach()
     }
@@ -170,6 +235,16 @@ impl ChronoTick {
     }
 
     /// The reader, for threads that want it without the rest.
+    ///
+    /// ```
+    /// # let daemon = chronotick_host::doc::daemon();
+    /// let clock = daemon.clock();
+    /// std::thread::scope(|scope| {
+    ///     for _ in 0..2 {
+    ///         scope.spawn(|| clock.reader().now());
+    ///     }
+    /// });
+    /// ```
     pub fn reader(&self) -> &Reader {
         &self.reader
     }
@@ -178,16 +253,37 @@ impl ChronoTick {
     ///
     /// # Errors
     /// `is_not_running` when no daemon answers: the page may still be good.
+    ///
+    /// ```
+    /// # let here = chronotick_host::doc::offline();
+    /// let clock = chronotick_host::ChronoTick::builder().config(here.config()).start()?;
+    /// let status = clock.status()?;
+    /// println!("{}: {}", status.tier, status.reason);
+    /// assert_eq!(status.pid, std::process::id());
+    /// # Ok::<(), chronotick_host::Error>(())
+    /// ```
     pub fn status(&self) -> Result<Status, Error> {
         Status::ask(self.reader.path())
     }
 
     /// Whether the daemon is in this program.
+    ///
+    /// ```
+    /// # let daemon = chronotick_host::doc::daemon();
+    /// assert!(!daemon.clock().owns_daemon(), "attached to one that runs elsewhere");
+    /// ```
     pub fn owns_daemon(&self) -> bool {
         self.daemon.is_some()
     }
 
     /// Local time now: what [`ChronoTick::project`] counts in.
+    ///
+    /// ```
+    /// # let daemon = chronotick_host::doc::daemon();
+    /// let clock = daemon.clock();
+    /// let (first, second) = (clock.local(), clock.local());
+    /// assert!(first <= second);
+    /// ```
     pub fn local(&self) -> units::Timestamp<Local> {
         self.reader.local()
     }
@@ -316,8 +412,10 @@ static STARTED: Mutex<Option<ChronoTick>> = Mutex::new(None);
 /// Starts the program's clock: a daemon in this program, or the machine's where one runs. Called again, it changes nothing
 /// until [`stop`].
 ///
-/// ```no_run
-/// chronotick_host::start(None)?;
+/// ```
+/// # let here = chronotick_host::doc::offline();
+/// # let path = here.config();
+/// chronotick_host::start(Some(&path))?;
 /// println!("{:?}, {}", chronotick_host::time(), chronotick_host::time_detailed());
 /// chronotick_host::stop();
 /// # Ok::<(), chronotick_host::Error>(())
@@ -333,6 +431,14 @@ pub fn start(config: Option<&Path>) -> Result<(), Error> {
 ///
 /// # Errors
 /// As [`Builder::start`].
+///
+/// ```
+/// # let here = chronotick_host::doc::offline();
+/// let builder = chronotick_host::ChronoTick::builder().config(here.config()).cpu_affinity([0]);
+/// chronotick_host::start_with(builder)?;
+/// chronotick_host::stop();
+/// # Ok::<(), chronotick_host::Error>(())
+/// ```
 pub fn start_with(builder: Builder) -> Result<(), Error> {
     let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
     if started.is_some() {
@@ -353,6 +459,11 @@ pub fn start_with(builder: Builder) -> Result<(), Error> {
 }
 
 /// Corrected UTC now, in the place of `SystemTime::now()`. Before [`start`] it is the operating system's.
+///
+/// ```
+/// let (before, now) = (std::time::SystemTime::now(), chronotick_host::time());
+/// assert!(now >= before, "nothing was started: it is the operating system's");
+/// ```
 #[inline]
 pub fn time() -> SystemTime {
     time_detailed().to_system_time()
@@ -360,6 +471,11 @@ pub fn time() -> SystemTime {
 
 /// The time now, with its bounds. Before [`start`] it is the operating system's, tier `raw`; after [`stop`] the page goes on
 /// being read for what it is worth.
+///
+/// ```
+/// let now = chronotick_host::time_detailed();
+/// assert!(now.earliest() <= now.utc() && now.utc() <= now.latest());
+/// ```
 #[inline]
 pub fn time_detailed() -> Timestamp {
     let current = CURRENT.load(Ordering::Acquire);
@@ -376,6 +492,14 @@ pub fn time_detailed() -> Timestamp {
 ///
 /// # Errors
 /// `is_not_running` when no daemon answers.
+///
+/// ```
+/// # let here = chronotick_host::doc::offline();
+/// chronotick_host::start(Some(&here.config()))?;
+/// assert_eq!(chronotick_host::status()?.pid, std::process::id());
+/// chronotick_host::stop();
+/// # Ok::<(), chronotick_host::Error>(())
+/// ```
 pub fn status() -> Result<Status, Error> {
     match &*STARTED.lock().unwrap_or_else(PoisonError::into_inner) {
         Some(clock) => clock.status(),
@@ -384,6 +508,12 @@ pub fn status() -> Result<Status, Error> {
 }
 
 /// Stops the daemon that [`start`] started in this program, if it did.
+///
+/// ```
+/// chronotick_host::stop();
+/// let now = chronotick_host::time_detailed();
+/// assert!(!now.bound().is_bounded(), "nothing had been started");
+/// ```
 pub fn stop() {
     STARTED.lock().unwrap_or_else(PoisonError::into_inner).take();
 }

@@ -23,15 +23,52 @@ pub struct Daemon {
 /// A page whose clock agrees with the operating system's within 20 us at 95 %, 500 us at worst.
 #[expect(clippy::expect_used, reason = "only examples and tests call this")]
 pub fn daemon() -> Daemon {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let name = format!("chronotick-doc-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-    let folder = std::env::temp_dir().join(name);
+    let folder = scratch();
     let path = folder.join("clock");
     let clock: Arc<dyn LocalClock> = Arc::new(SystemCounter::calibrate());
     let mut publisher = Publisher::open(&path, &PageSettings::default(), served::Config::default(), clock)
         .expect("the temporary folder can be written");
     publisher.publish(|at| Some(target(at))).expect("the page was just made");
     Daemon { folder, path, publisher }
+}
+
+/// A folder with a configuration that asks nobody and runs no model, for daemons that examples start themselves.
+pub struct Offline(PathBuf);
+
+/// See [`Offline`].
+#[expect(clippy::expect_used, reason = "only examples and tests call this")]
+pub fn offline() -> Offline {
+    let folder = scratch();
+    std::fs::create_dir_all(&folder).expect("the temporary folder can be written");
+    let offline = Offline(folder);
+    let text =
+        format!("[ntp]\nservers = []\n[worker]\nmode = \"off\"\n[page]\npath = \"{}\"\n", offline.page().display());
+    std::fs::write(offline.config(), text).expect("the temporary folder can be written");
+    offline
+}
+
+impl Offline {
+    /// The configuration's file.
+    pub fn config(&self) -> PathBuf {
+        self.0.join("chronotick.toml")
+    }
+
+    /// Where its daemon puts the page.
+    pub fn page(&self) -> PathBuf {
+        self.0.join("clock")
+    }
+}
+
+impl Drop for Offline {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn scratch() -> PathBuf {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let name = format!("chronotick-doc-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    std::env::temp_dir().join(name)
 }
 
 fn target(at: chronotick_core::Timestamp<chronotick_core::Local>) -> Target {

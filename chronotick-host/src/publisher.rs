@@ -12,7 +12,8 @@ use chronotick_core::{Reason, Tier};
 
 use crate::os::counter::LocalClock;
 use crate::os::disruption::{Disruption, Watch};
-use crate::shm::page::{PageError, PageSettings, PageWriter};
+use crate::shm::page::{PageError, PageSettings};
+use crate::shm::writer::PageWriter;
 
 /// How often a late record is computed anew before it is published as it is.
 const ATTEMPTS: usize = 5;
@@ -31,7 +32,7 @@ pub struct Publisher {
 
 impl Publisher {
     /// Takes over or makes the page at `path`. Readers of a daemon before this one go on with its record until the first
-    /// [`Publisher::publish`] that knows better; see [`crate::shm::page::inherited_counter`] for its local time.
+    /// [`Publisher::publish`] that knows better; see [`crate::shm::writer::inherited_counter`] for its local time.
     pub fn open(
         path: &Path,
         settings: &PageSettings,
@@ -39,9 +40,14 @@ impl Publisher {
         clock: Arc<dyn LocalClock>,
     ) -> Result<Self, PageError> {
         let writer = PageWriter::create(path, settings, &*clock)?;
-        let served = match writer.inherited() {
-            Some(record) => Served::resume(config, record),
-            None => Served::new(config),
+        let served = match (writer.inherited(), writer.epoch_before()) {
+            (Some(record), _) => Served::resume(config, record),
+            // Another counter: readers must not take the two lines for one.
+            (None, Some(epoch)) => {
+                let record = Served::new(config).update(&raw(&*clock, Reason::NeverSynchronised));
+                Served::resume(config, ClockRecord { epoch: epoch.wrapping_add(1), ..record })
+            }
+            (None, None) => Served::new(config),
         };
         let watch = Watch::new(&*clock);
         Ok(Self { writer, served, config, clock, watch, late: 0, nothing: Reason::NeverSynchronised })
@@ -65,7 +71,7 @@ impl Publisher {
             let record = match target(now) {
                 Some(target) => self.served.update(&target),
                 None if self.goes_on(now) => return Ok(self.served.record().copied()),
-                None => self.served.update(&self.raw(self.nothing)),
+                None => self.served.update(&raw(&*self.clock, self.nothing)),
             };
             let filled = self.writer.fill(&record);
             if self.clock.now() < record.at || self.config.lead.as_nanos() <= 0 || attempt == ATTEMPTS {
@@ -83,7 +89,7 @@ impl Publisher {
     /// caller forgets its estimate, and opens the publisher anew where the counter has to change.
     pub fn disruption(&mut self) -> Option<Disruption> {
         let disruption = self.watch.check(&*self.clock)?;
-        let record = self.served.update(&self.raw(Reason::Suspended));
+        let record = self.served.update(&raw(&*self.clock, Reason::Suspended));
         self.writer.publish(&record);
         Some(disruption)
     }
@@ -118,10 +124,11 @@ impl Publisher {
         let record = self.served.record();
         record.is_some_and(|record| record.tier != Tier::Raw && now.since(record.at) < record.void_after)
     }
+}
 
-    fn raw(&self, reason: Reason) -> Target {
-        let (ticks, utc) = self.clock.realtime();
-        let local = self.clock.scale().local(ticks);
-        Target { reason, ..Target::raw(local, utc.offset_from(local)) }
-    }
+/// The operating system's clock, on the counter's local time.
+fn raw(clock: &dyn LocalClock, reason: Reason) -> Target {
+    let (ticks, utc) = clock.realtime();
+    let local = clock.scale().local(ticks);
+    Target { reason, ..Target::raw(local, utc.offset_from(local)) }
 }

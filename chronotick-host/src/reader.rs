@@ -164,6 +164,15 @@ impl Reader {
 
     /// The time that this page gives to a reading of its counter ([`Reader::counter`]) that was taken elsewhere: hardware
     /// timestamps, or a reading taken before the time was needed. Uncertainty as for [`Reader::project`].
+    ///
+    /// ```
+    /// # let daemon = chronotick_host::doc::daemon();
+    /// # let reader = daemon.attach();
+    /// use chronotick_host::os::counter::CounterKind;
+    /// let started = reader.counter().map_or(0, CounterKind::read);
+    /// // ... work that is only worth a timestamp if it fails ...
+    /// assert!(reader.at_counter(started).utc() <= reader.now().utc());
+    /// ```
     #[inline(always)]
     pub fn at_counter(&self, counter: u64) -> Timestamp {
         match self.cell.page().fresh(None, || counter, u64::MAX) {

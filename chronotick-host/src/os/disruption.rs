@@ -117,7 +117,7 @@ mod tests {
 
     use super::*;
 
-    struct Nanos;
+    struct Nanos(CounterKind);
     impl LocalClock for Nanos {
         fn ticks(&self) -> u64 {
             0
@@ -126,12 +126,14 @@ mod tests {
             CounterScale::NANOS
         }
         fn kind(&self) -> CounterKind {
-            CounterKind::Tsc
+            self.0
         }
         fn realtime(&self) -> (u64, Timestamp<Utc>) {
             (0, Timestamp::from_nanos(0))
         }
     }
+
+    const TSC: Nanos = Nanos(CounterKind::Tsc);
 
     fn look(suspended_ms: i64, ticks: u64, raw_ns: i64) -> Look {
         let raw = Span::from_nanos(raw_ns);
@@ -144,18 +146,33 @@ mod tests {
 
     #[test]
     fn a_second_like_any_other() {
-        assert_eq!(watch().compare(&Nanos, &look(0, 1_000_400_000, 1_000_000_000)), None);
+        assert_eq!(watch().compare(&TSC, &look(0, 1_000_400_000, 1_000_000_000)), None);
+    }
+
+    #[test]
+    fn a_counter_that_the_kernel_does_not_use_is_distrusted_within_ten_seconds() {
+        let other = [CounterKind::Tsc, CounterKind::Cntvct].into_iter().find(|&kind| kind != CounterKind::detect());
+        let other = Nanos(other.unwrap());
+        let mut watch = watch();
+        watch.raw = Span::from_secs(9);
+        assert_eq!(watch.clocksource(&other), None, "the file was not looked at yet");
+        watch.raw = Span::from_secs(10);
+        assert_eq!(watch.clocksource(&other), Some(Disruption::CounterDistrusted));
+        watch.raw = Span::from_secs(20);
+        assert_eq!(watch.clocksource(&Nanos(CounterKind::detect())), None);
+        watch.raw = Span::from_secs(30);
+        assert_eq!(watch.clocksource(&Nanos(CounterKind::MonotonicRaw)), None, "nothing better is owed to it");
     }
 
     #[test]
     fn suspension_and_jumps_are_told_apart() {
         let mut watch = watch();
-        let slept = watch.compare(&Nanos, &look(30_000, 1_000_000_000, 1_000_000_000));
+        let slept = watch.compare(&TSC, &look(30_000, 1_000_000_000, 1_000_000_000));
         assert_eq!(slept, Some(Disruption::Suspended(Span::from_secs(30))));
-        assert_eq!(watch.compare(&Nanos, &look(30_000, 2_000_000_000, 2_000_000_000)), None);
-        let ahead = watch.compare(&Nanos, &look(30_000, 5_000_000_000, 3_000_000_000));
+        assert_eq!(watch.compare(&TSC, &look(30_000, 2_000_000_000, 2_000_000_000)), None);
+        let ahead = watch.compare(&TSC, &look(30_000, 5_000_000_000, 3_000_000_000));
         assert_eq!(ahead, Some(Disruption::CounterJump(Span::from_secs(2))));
-        let behind = watch.compare(&Nanos, &look(30_000, 5_000_000_001, 4_000_000_000));
+        let behind = watch.compare(&TSC, &look(30_000, 5_000_000_001, 4_000_000_000));
         assert!(matches!(behind, Some(Disruption::CounterJump(by)) if by < Span::ZERO));
     }
 }

@@ -7,7 +7,7 @@ use chronotick_core::units::Temperature;
 
 use crate::config::Config;
 use crate::os::counter::{LocalClock, SystemCounter};
-use crate::shm::page::inherited_counter;
+use crate::shm::writer::inherited_counter;
 
 /// Reads the temperature near the oscillator, if it can.
 pub type Thermometer = Box<dyn Fn() -> Option<Temperature> + Send>;

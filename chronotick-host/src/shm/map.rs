@@ -6,10 +6,10 @@ use std::os::fd::AsFd;
 use std::ptr::NonNull;
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicPtr, Ordering};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
+use super::current::Current;
 use super::page::{PAGE_SIZE, Page};
 use super::sigbus;
 
@@ -55,24 +55,24 @@ impl Drop for Mapping {
 /// reader may stand in one of them; a daemon that comes back takes its file over, so they are few.
 #[derive(Debug)]
 pub(crate) struct MappingCell {
-    current: AtomicPtr<Page>,
+    current: Current<Page>,
     kept: Mutex<Vec<Mapping>>,
 }
 
 impl MappingCell {
     pub(crate) fn new(mapping: Mapping) -> Self {
-        Self { current: AtomicPtr::new(mapping.page.as_ptr()), kept: Mutex::new(vec![mapping]) }
+        Self { current: Current::new(mapping.page.as_ptr()), kept: Mutex::new(vec![mapping]) }
     }
 
     #[inline(always)]
     pub(crate) fn page(&self) -> &Page {
         // SAFETY: points into a mapping in `kept`, which only grows while `self` lives.
-        unsafe { &*self.current.load(Ordering::Acquire) }
+        unsafe { &*self.current.get() }
     }
 
     pub(crate) fn replace(&self, mapping: Mapping) {
         let page = mapping.page.as_ptr();
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(mapping);
-        self.current.store(page, Ordering::Release);
+        self.current.set(page);
     }
 }

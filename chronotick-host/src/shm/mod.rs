@@ -1,5 +1,6 @@
 //! Memory shared between processes: what is written here is read by others, and what is read was written by others.
 
+pub(crate) mod current;
 pub(crate) mod identity;
 pub(crate) mod latch;
 pub(crate) mod map;
@@ -7,8 +8,9 @@ pub mod page;
 pub mod region;
 pub mod ring;
 mod sigbus;
+pub mod writer;
 
 /// The atomics of the lock-free parts; their models put others in this place.
 pub(crate) mod atomic {
-    pub(crate) use std::sync::atomic::{AtomicU64, Ordering, fence};
+    pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering, fence};
 }

@@ -1,0 +1,343 @@
+//! The writing side of a clock page.
+//!
+//! A daemon that starts takes the file of the one before it over in place, so that readers stay attached: the record goes on,
+//! under a new instance id, in the same sequence. It replaces the file (by a rename, so that nobody ever maps a half-made one)
+//! only where it cannot be taken over: another boot, another layout, damage.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use chronotick_core::Span;
+use chronotick_core::clock_page::{ClockPage, CounterScale};
+use chronotick_core::served::ClockRecord;
+use rustix::fs::{FlockOperation, flock};
+
+use super::atomic::Ordering;
+use super::identity::Identity;
+use super::latch;
+use super::map::Mapping;
+use super::page::{PAGE_SIZE, PageError, PageSettings, attach, no_follow, open};
+use crate::os::counter::{CounterKind, LocalClock, SystemCounter};
+
+/// The one writer of a page, held by a lock on `PATH.lock` (readers, who may lock what they can read, have no part in it).
+#[derive(Debug)]
+pub struct PageWriter {
+    path: PathBuf,
+    inode: u64,
+    mapping: Mapping,
+    identity: Identity,
+    scale: CounterScale,
+    kind: CounterKind,
+    last: Option<ClockPage>,
+    epoch_before: Option<u16>,
+    target_accuracy: Span,
+    _lock: File,
+}
+
+impl PageWriter {
+    /// Takes the page at `path` over, or makes it, for records of `clock`. Its folder is made if it is missing.
+    pub fn create(path: &Path, settings: &PageSettings, clock: &dyn LocalClock) -> Result<Self, PageError> {
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            fs::create_dir_all(folder).map_err(|source| PageError::Io { path: folder.to_owned(), source })?;
+        }
+        let lock = lock(path)?;
+        let identity = Identity::new(settings);
+        let (mapping, inode, taken_over) = match take_over(path) {
+            Some((mapping, inode)) => (mapping, inode, true),
+            None => {
+                let (mapping, inode) = make(path, &identity)?;
+                (mapping, inode, false)
+            }
+        };
+        let mut writer = Self {
+            path: path.to_owned(),
+            inode,
+            mapping,
+            identity,
+            scale: clock.scale(),
+            kind: clock.kind(),
+            last: None,
+            epoch_before: None,
+            target_accuracy: settings.target_accuracy,
+            _lock: lock,
+        };
+        if taken_over {
+            let record = writer.mapping.page().read(|_| 0).record;
+            writer.epoch_before = (!record.is_blank()).then(|| record.epoch());
+            writer.last = Some(record).filter(|record| record.marks() == writer.kind as u8 && !record.is_blank());
+        }
+        writer.announce(clock);
+        Ok(writer)
+    }
+
+    /// The record that readers of the previous instance are being served, on this instance's local time. `None` when there
+    /// was none or its counter was another.
+    pub fn inherited(&self) -> Option<ClockRecord> {
+        self.last?.decode(&self.scale)
+    }
+
+    /// The epoch that readers of the previous instance are in, also where its record cannot be gone on with.
+    pub fn epoch_before(&self) -> Option<u16> {
+        self.epoch_before
+    }
+
+    /// Fills the copy that is not in use. Nothing changes for readers until [`PageWriter::flip`]. Within an epoch the record
+    /// never starts below the last one.
+    pub fn fill(&mut self, record: &ClockRecord) -> ClockPage {
+        let mut page = ClockPage::encode(record, &self.scale).with_marks(self.kind as u8);
+        if let Some(last) = self.last.filter(|last| last.epoch() == page.epoch()) {
+            let start = self.scale.ticks(record.at);
+            page = page.not_before(start, last.utc_at(start));
+        }
+        self.write(&page);
+        page
+    }
+
+    /// Makes what was filled in the current record.
+    pub fn flip(&mut self, filled: ClockPage) {
+        latch::flip(&self.mapping.page().sequence);
+        self.last = Some(filled);
+    }
+
+    /// Fills and flips.
+    pub fn publish(&mut self, record: &ClockRecord) {
+        let filled = self.fill(record);
+        self.flip(filled);
+    }
+
+    /// Says that the daemon is alive, and how long the machine had been suspended when it last looked. Makes the file again if
+    /// somebody removed, replaced or cut it.
+    pub fn heartbeat(&mut self, clock: &dyn LocalClock) -> Result<(), PageError> {
+        self.stamp(clock);
+        let intact = fs::symlink_metadata(&self.path)
+            .is_ok_and(|file| file.ino() == self.inode && file.len() == PAGE_SIZE as u64);
+        if intact && self.mapping.page().identity() == self.identity {
+            return Ok(());
+        }
+        (self.mapping, self.inode) = make(&self.path, &self.identity)?;
+        self.announce(clock);
+        if let Some(last) = self.last {
+            self.write(&last);
+            latch::flip(&self.mapping.page().sequence);
+        }
+        Ok(())
+    }
+
+    /// Another target for the bound; see [`PageSettings`].
+    pub fn set_target_accuracy(&mut self, target: Span) {
+        self.target_accuracy = target;
+        self.mapping.page().target_accuracy.store(target.as_nanos().cast_unsigned(), Ordering::Relaxed);
+    }
+
+    /// Where the page is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The random number that names this run of the daemon.
+    pub fn instance(&self) -> u64 {
+        self.identity.instance()
+    }
+
+    /// Writes the copy that is not in use, and the scale that goes with it.
+    fn write(&self, page: &ClockPage) {
+        let at = self.mapping.page();
+        latch::fill(&at.sequence, |copy| {
+            latch::store(&at.copies[copy], page.words());
+            let scale = [self.scale.ticks, self.scale.local.cast_unsigned(), self.scale.mult];
+            latch::store(&at.scales[copy], &scale);
+        });
+    }
+
+    /// Writes who this is. Readers take nothing from it that a record depends on.
+    fn announce(&self, clock: &dyn LocalClock) {
+        let page = self.mapping.page();
+        page.target_accuracy.store(self.target_accuracy.as_nanos().cast_unsigned(), Ordering::Relaxed);
+        latch::store(&page.identity, &self.identity.words);
+        self.stamp(clock);
+    }
+
+    fn stamp(&self, clock: &dyn LocalClock) {
+        let page = self.mapping.page();
+        page.heartbeat.store(clock.ticks(), Ordering::Relaxed);
+        page.suspended.store(clock.suspended().as_nanos().cast_unsigned(), Ordering::Relaxed);
+    }
+}
+
+/// The counter and scale of a page that a daemon can go on with: same boot, same layout, and the counter is still the
+/// machine's choice. A daemon that uses it keeps the local time of the one before.
+pub fn inherited_counter(path: &Path) -> Option<SystemCounter> {
+    let (mapping, _) = attach(path).ok()?;
+    let page = mapping.page();
+    let snapshot = page.read(|_| 0);
+    let kind = CounterKind::from_u8(snapshot.record.marks())?;
+    let usable = page.identity().is_this_boot()
+        && page.identity().is_this_time_namespace()
+        && kind == CounterKind::detect()
+        && !snapshot.record.is_blank();
+    usable.then(|| SystemCounter::with_scale(kind, snapshot.scale))
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn lock(path: &Path) -> Result<File, PageError> {
+    let lock_path = beside(path, ".lock");
+    let io = |source| PageError::Io { path: lock_path.clone(), source };
+    let lock = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(no_follow())
+        .open(&lock_path)
+        .map_err(io)?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(PageError::Busy { path: path.to_owned() }),
+        Err(error) => Err(io(error.into())),
+    }
+}
+
+/// The existing page, writable, if a daemon of this boot and layout made it.
+fn take_over(path: &Path) -> Option<(Mapping, u64)> {
+    let file = open(path, true).ok()?;
+    let inode = file.metadata().ok()?.ino();
+    let mapping = Mapping::new(&file, true).ok()?;
+    let identity = mapping.page().identity();
+    (identity.check(path).is_ok() && identity.is_this_boot()).then_some((mapping, inode))
+}
+
+/// A new page in the place of whatever is there.
+fn make(path: &Path, identity: &Identity) -> Result<(Mapping, u64), PageError> {
+    let fresh = beside(path, ".new");
+    let io = |source| PageError::Io { path: fresh.clone(), source };
+    let _ = fs::remove_file(&fresh);
+    let mut file = OpenOptions::new()
+        .create_new(true)
+        .read(true)
+        .write(true)
+        .mode(0o644)
+        .custom_flags(no_follow())
+        .open(&fresh)
+        .map_err(io)?;
+    let mut bytes = vec![0; PAGE_SIZE];
+    for (to, word) in bytes.chunks_exact_mut(8).zip(identity.words) {
+        to.copy_from_slice(&word.to_le_bytes());
+    }
+    file.write_all(&bytes).map_err(io)?;
+    // Readers are other users: the umask does not apply.
+    file.set_permissions(fs::Permissions::from_mode(0o644)).map_err(io)?;
+    let inode = file.metadata().map_err(io)?.ino();
+    let mapping = Mapping::new(&file, true).map_err(io)?;
+    fs::rename(&fresh, path).map_err(|source| PageError::Io { path: path.to_owned(), source })?;
+    Ok((mapping, inode))
+}
+
+#[cfg(test)]
+mod tests {
+    use chronotick_core::{ErrorBound, PredictionInterval, Rate, Reason, Tier, Timestamp};
+
+    use super::*;
+    use crate::doc;
+    use crate::reader::Reader;
+
+    fn scratch(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("chronotick-page-{}-{name}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        folder.join("clock")
+    }
+
+    #[test]
+    fn one_writer_at_a_time() {
+        let daemon = doc::daemon();
+        let clock = SystemCounter::calibrate();
+        let second = PageWriter::create(daemon.path(), &PageSettings::default(), &clock);
+        assert!(matches!(second, Err(PageError::Busy { .. })), "{second:?}");
+    }
+
+    /// Every byte of the file that does not name this run, this boot or this moment.
+    #[test]
+    fn golden_bytes() {
+        let path = scratch("golden");
+        let scale = CounterScale { ticks: 5_000_000_000, local: 1_799_999_999_000_000_000, mult: 0x6276_2762_7627 };
+        let clock = SystemCounter::with_scale(CounterKind::MonotonicRaw, scale);
+        let mut writer = PageWriter::create(&path, &PageSettings::default(), &clock).unwrap();
+        writer.publish(&ClockRecord {
+            at: Timestamp::from_nanos(1_800_000_000_000_000_000),
+            utc: Timestamp::from_nanos(1_800_000_000_123_456_789),
+            rate: Rate::from_ppm(12.5),
+            slew: Rate::from_ppm(-500.0),
+            slew_span: Span::from_millis(20),
+            interval: PredictionInterval::new(Span::from_micros(12)),
+            interval_growth: Rate::from_ppb(20.0),
+            bound: ErrorBound::new(Span::from_micros(350)),
+            bound_growth: Rate::from_ppm(5.0),
+            void_after: Span::from_secs(3600),
+            tier: Tier::Fused,
+            reason: Reason::Nominal,
+            epoch: 7,
+        });
+        let bytes = fs::read(&path).unwrap();
+        let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+        assert_eq!(bytes.len(), 4096);
+        assert_eq!(&bytes[..16], b"CTCKPAGE\x01\x00\x00\x00\x00\x10\x00\x00");
+        assert_eq!(word(16), writer.instance());
+        assert_eq!(bytes[40..44], std::process::id().to_le_bytes());
+        // 500 ppm and 50 ppm in 2^-32, rounded up.
+        assert_eq!(bytes[48..56], [0x9c, 0xc4, 0x20, 0x00, 0xdd, 0x46, 0x03, 0x00]);
+        assert_eq!(bytes[56..60], crc32fast::hash(&bytes[..56]).to_le_bytes());
+        assert_eq!(bytes[60..64], [0; 4]);
+        // The first record is the second copy; the first copy was never written.
+        assert_eq!((word(64), word(72)), (1, 1_000_000));
+        assert_eq!(bytes[80..104], [0; 24]);
+        assert_eq!([104, 112, 120].map(word), [5_000_000_000, 1_799_999_999_000_000_000, 0x6276_2762_7627]);
+        assert_eq!(bytes[128..192], [0; 64]);
+        // As in the core's own test, but for the counter's number in bits 32 to 40 of the last.
+        assert_eq!(
+            [192, 200, 208, 216, 224, 232, 240, 248].map(word),
+            [
+                0x0000_0001_c4f4_659a,
+                0x18fa_e276_9b0b_cd95,
+                0x0000_6276_780b_57bf,
+                0x0000_4d4b_df3b_645a,
+                0x0000_0000_0005_57b7,
+                0x0000_0000_0000_2f67,
+                0x0000_0056_0000_53e3,
+                0x00d1_8c03_0007_0000,
+            ]
+        );
+        assert!(word(256) > 0, "the heartbeat");
+        assert!(bytes[272..].iter().all(|&byte| byte == 0));
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_successor_goes_on_with_time_and_scale() {
+        let path = scratch("successor");
+        let clock = SystemCounter::calibrate();
+        let mut first = PageWriter::create(&path, &PageSettings::default(), &clock).unwrap();
+        let mut served = chronotick_core::served::Served::new(chronotick_core::served::Config::default());
+        let mut target = chronotick_core::served::Target::raw(clock.now(), chronotick_core::Offset::from_nanos(77));
+        target.tier = chronotick_core::Tier::Filter;
+        first.publish(&served.update(&target));
+        let (instance, reader) = (first.instance(), Reader::attach(&path).unwrap());
+        drop(first);
+        let again = inherited_counter(&path).unwrap();
+        assert_eq!(again.scale(), clock.scale());
+        let second = PageWriter::create(&path, &PageSettings::default(), &again).unwrap();
+        let inherited = second.inherited().unwrap();
+        assert_eq!(inherited.utc.since(inherited.at.to_utc(chronotick_core::Offset::ZERO)), Span::from_nanos(77));
+        assert_ne!(second.instance(), instance);
+        assert_eq!(reader.instance(), second.instance(), "the reader stayed attached");
+        // Local and served time are each rounded down to a nanosecond.
+        let offset = reader.now().offset().as_nanos();
+        assert!((76..=78).contains(&offset), "{offset} ns");
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+}
