@@ -28,7 +28,8 @@ pub struct PageReading {
 impl PageReading {
     /// The ordinary case of [`ClockPage::time_at`], over words that are still where they were published: the counter is
     /// within `void_after` of the anchor and not before it. Each word is asked for once, where it is needed, which keeps the
-    /// read in registers; what depends on the counter is one multiplication deep, or two while a correction is being slewed.
+    /// read in registers; what depends on the counter is one multiplication deep, or two while a correction is being
+    /// slewed.
     #[inline(always)]
     pub fn fresh(counter: u64, word: impl Fn(usize) -> u64) -> Option<Self> {
         let (mult, meta, growth) = (word(2), word(7), word(6));
@@ -45,8 +46,10 @@ impl PageReading {
         let mut utc = word(1).cast_signed().wrapping_add(d);
         let slew = word(3);
         if slew != 0 {
-            let span = i64::from(high(slew)) << SLEW_SPAN_BITS;
-            utc = utc.wrapping_add(high_product_signed((slew << 32).cast_signed() >> 8, d.min(span)));
+            let (rate, span) = ((slew << 32).cast_signed() >> 8, i64::from(high(slew)) << SLEW_SPAN_BITS);
+            // Known before the counter is: most of the time the correction is through, and then nothing waits for `d`.
+            let settled = high_product_signed(rate, span);
+            utc = utc.wrapping_add(if d < span { high_product_signed(rate, d) } else { settled });
         }
         let bound = high_product(shifted, bound_growth).wrapping_add(word(4));
         let half95 = high_product(shifted, interval_growth).wrapping_add(word(5));
@@ -77,17 +80,19 @@ impl PageReading {
     /// UTC was not before this; the earliest instant there is where there is no bound.
     #[inline(always)]
     pub const fn earliest(&self) -> Timestamp<Utc> {
-        match self.utc.checked_sub(self.bound) {
-            Some(nanos) if self.is_bounded() => Timestamp::from_nanos(nanos),
-            _ => earliest_at_the_edge(self.utc, self.bound),
+        let nanos = if self.is_bounded() { self.utc.checked_sub(self.bound) } else { None };
+        match nanos {
+            Some(nanos) => Timestamp::from_nanos(nanos),
+            None => earliest_at_the_edge(self.utc, self.bound),
         }
     }
     /// UTC was not after this; the latest instant there is where there is no bound.
     #[inline(always)]
     pub const fn latest(&self) -> Timestamp<Utc> {
-        match self.utc.checked_add(self.bound) {
-            Some(nanos) if self.is_bounded() => Timestamp::from_nanos(nanos),
-            _ => latest_at_the_edge(self.utc, self.bound),
+        let nanos = if self.is_bounded() { self.utc.checked_add(self.bound) } else { None };
+        match nanos {
+            Some(nanos) => Timestamp::from_nanos(nanos),
+            None => latest_at_the_edge(self.utc, self.bound),
         }
     }
     /// How good it is; an unknown number is [`Tier::Raw`].
