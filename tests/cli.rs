@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use chronotick_tests::loopback::{Folder, Running, Server, free_port, within};
+use chronotick_tests::loopback::{Folder, Running, Server, find, free_port, within};
 use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_chronotick-under-test");
@@ -281,6 +281,47 @@ fn data_comes_as_json_everywhere() {
         assert!(serde_json::from_str::<Value>(line).expect("JSON")["kind"].is_string(), "{line}");
     }
     assert!(json(&succeeded(&["doctor", "--json"])).is_object());
+    let script = json(&succeeded(&["completions", "zsh", "--json"]));
+    assert!(script["shell"] == "zsh" && script["script"].as_str().is_some_and(|script| script.contains("#compdef")));
+    assert!(json(&succeeded(&["man", "--json"]))["page"].as_str().is_some_and(|page| page.contains(".TH")));
+    let pages = json(&succeeded(&["man", "--json", "--dir", &folder.path().join("man").display().to_string()]));
+    assert!(
+        pages["pages"].as_array().is_some_and(|pages| pages.iter().any(|page| page == "chronotick-watch.1")),
+        "{pages}"
+    );
+}
+
+#[test]
+fn every_command_takes_json() {
+    let help = text(&succeeded(&["--help"]).stdout);
+    let commands = help.split("Commands:\n").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("a list");
+    // A description may go on in a line of its own, further to the right.
+    let names = commands.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    let names: Vec<_> =
+        names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help").collect();
+    assert!(names.len() >= 15, "{help}");
+    for name in names {
+        assert!(text(&succeeded(&[name, "--help"]).stdout).contains("--json"), "chronotick {name} has no --json");
+    }
+}
+
+#[test]
+fn the_daemons_log_comes_as_json() {
+    let folder = Folder::new("log");
+    let config = "[ntp]\nservers = []\n[worker]\nmode = \"off\"\n[page]\npath = \"PAGE\"\n";
+    let config = config.replace("PAGE", &folder.path().join("clock").display().to_string());
+    let (config, log) = (folder.file("c.toml", &config), folder.path().join("log"));
+    let _daemon = Running::logged(chronotick().args(["run", "--json", "--config"]).arg(config), &log);
+    let lines = within(Duration::from_secs(60), || {
+        let told = std::fs::read_to_string(&log).ok()?;
+        let whole = told.rfind('\n').map(|end| told[..end].to_owned())?;
+        whole.contains("no time server has answered").then_some(whole)
+    });
+    let lines = lines.unwrap_or_else(|| panic!("{}", std::fs::read_to_string(&log).unwrap_or_default()));
+    for line in lines.lines() {
+        let object: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert!(["time", "level", "message"].iter().all(|key| object[key].is_string()), "{line}");
+    }
 }
 
 #[test]
@@ -309,4 +350,39 @@ fn nothing_is_coloured_in_a_pipe() {
         let all = text(&output.stdout) + &text(&output.stderr);
         assert!(!all.is_empty() && !all.contains('\u{1b}'), "{arguments:?}: {all:?}");
     }
+}
+
+/// What a command prints on a terminal of 24 by 80 characters.
+fn on_a_terminal(line: &str, no_color: Option<&str>) -> Option<String> {
+    let script = find("script")?;
+    let mut command = Command::new(script);
+    command.args(["-qec", &format!("stty rows 24 cols 80; {PROGRAM} {line}"), "/dev/null"]);
+    command.env("TERM", "xterm-256color").env_remove("NO_COLOR").envs(no_color.map(|value| ("NO_COLOR", value)));
+    let output = command.stdin(Stdio::null()).output().expect("it starts");
+    Some(text(&output.stdout))
+}
+
+#[test]
+fn a_terminal_gets_colours_and_progress_unless_it_wants_none() {
+    // A change of colour; other escapes move the cursor.
+    let coloured = |text: &str| {
+        let ends =
+            text.split("\u{1b}[").skip(1).map(|rest| rest.trim_start_matches(|c: char| c == ';' || c.is_ascii_digit()));
+        ends.zip(text.split("\u{1b}[").skip(1))
+            .any(|(end, all)| end.starts_with('m') && !all.starts_with("0m") && !all.starts_with('m'))
+    };
+    let Some(help) = on_a_terminal("--help", None) else {
+        println!("skipped: script is missing (apt-get install bsdutils)");
+        return;
+    };
+    assert!(coloured(&help), "{help:?}");
+    let plain = on_a_terminal("--help", Some("1")).expect("it is there");
+    assert!(plain.contains("Examples:") && !coloured(&plain), "{plain:?}");
+
+    let folder = Folder::new("terminal");
+    let make = format!("simulate --kind room-lan --hours 200 --out {}", folder.path().join("t.csv").display());
+    let shown = on_a_terminal(&make, None).expect("it is there");
+    assert!(shown.contains('\u{1b}'), "no progress on a terminal: {shown:?}");
+    let words: Vec<_> = make.split(' ').collect();
+    assert!(succeeded(&words).stderr.is_empty());
 }

@@ -1,7 +1,8 @@
 //! The daemon as a service: reloaded, supervised, scraped.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -203,5 +204,41 @@ fn prometheus_is_told_with_units_and_help() {
             let told = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success() && told.trim().is_empty(), "{told}");
         }
+    }
+}
+
+#[test]
+fn any_user_may_look_and_nobody_may_tell() {
+    let server = Server::start(AHEAD);
+    let daemon = Daemon::start("looked-at", &config(&server, ""), &[]);
+    let up = within(Duration::from_secs(60), || daemon.status().filter(|status| status.samples_accepted > 0));
+    assert!(up.is_some(), "{}", daemon.log());
+
+    // Whatever is said on the sockets is not listened to.
+    for socket in ["status.sock", "journal.sock"] {
+        let mut stream = UnixStream::connect(daemon.folder.path().join(socket)).expect("it listens");
+        // It may have been answered and closed already.
+        let _ = stream.write_all(b"reload\nstop\n[ntp]\nservers = []\n");
+    }
+    let still = daemon.status().expect("it lives");
+    assert_eq!(still.sources.len(), 1);
+    assert!(!daemon.log().contains("reloaded"), "{}", daemon.log());
+
+    let (Some(setpriv), true) = (find("setpriv"), rustix::process::geteuid().is_root()) else {
+        println!("skipped: only root can become another user, with setpriv");
+        return;
+    };
+    // Where the other user may not enter the source tree, it still may run a copy.
+    let program = daemon.folder.path().join("chronotick");
+    std::fs::copy(PROGRAM, &program).expect("a copy");
+    let as_nobody = |arguments: &[&str]| {
+        let mut command = Command::new(&setpriv);
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program).args(arguments);
+        command.arg("--page").arg(daemon.page()).current_dir("/").output().expect("it starts")
+    };
+    for arguments in [&["now"][..], &["status"], &["watch", "--lines", "3"], &["status", "--json"]] {
+        let output = as_nobody(arguments);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?} as another user: {told}");
     }
 }

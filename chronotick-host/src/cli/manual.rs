@@ -12,6 +12,9 @@ pub(crate) struct Arguments {
     /// program's page goes to the output.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// As a JSON object: the page, or the files that were written.
+    #[arg(long)]
+    json: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
@@ -19,12 +22,23 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let Some(folder) = &arguments.dir else {
         let mut page = Vec::new();
         clap_mangen::Man::new(program).render(&mut page)?;
+        if arguments.json {
+            return line(serde_json::json!({ "page": String::from_utf8_lossy(&page) }));
+        }
         return text(&page);
     };
-    let write = || -> std::io::Result<()> {
+    let write = || -> std::io::Result<Vec<String>> {
         std::fs::create_dir_all(folder)?;
-        clap_mangen::generate_to(program, folder)
+        clap_mangen::generate_to(program, folder)?;
+        let names = std::fs::read_dir(folder)?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let mut pages: Vec<_> = names.filter(|name| name.starts_with("chronotick") && name.ends_with(".1")).collect();
+        pages.sort();
+        Ok(pages)
     };
-    write().map_err(|e| Failure::Failed(format!("{}: cannot write the pages: {}", folder.display(), e.kind())))?;
+    let pages =
+        write().map_err(|e| Failure::Failed(format!("{}: cannot write the pages: {}", folder.display(), e.kind())))?;
+    if arguments.json {
+        return line(serde_json::json!({ "dir": folder, "pages": pages }));
+    }
     line(format_args!("{}: read them with `man -l {}`", folder.display(), folder.join("chronotick.1").display()))
 }

@@ -4,6 +4,7 @@ mod check_config;
 mod completions;
 mod demo;
 mod doctor;
+mod log;
 mod manual;
 mod now;
 mod progress;

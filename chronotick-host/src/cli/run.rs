@@ -1,14 +1,12 @@
 //! `chronotick run`
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use chronotick_host::config::Loaded;
 use chronotick_host::runner::{Runner, Stop, World};
 use chronotick_host::{Config, Error};
-use tracing_subscriber::EnvFilter;
 
-use super::Outcome;
+use super::{Outcome, log};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -21,11 +19,14 @@ pub(crate) struct Arguments {
     /// Log more: -v for debug, -vv for everything. `RUST_LOG` is heeded as well.
     #[arg(long, short, action = clap::ArgAction::Count)]
     verbose: u8,
+    /// The log as JSON, one object a line.
+    #[arg(long)]
+    json: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let Loaded { config, choice, variables } = read(arguments.config.as_deref(), arguments.page.as_deref())?;
-    log_to_stderr(arguments.verbose);
+    log::to_stderr(arguments.verbose, arguments.json);
     if let Some(choice) = choice {
         tracing::info!(preset = choice.preset, reason = choice.reason, "device auto");
     }
@@ -46,19 +47,4 @@ fn read(file: Option<&Path>, page: Option<&Path>) -> Result<Loaded, Error> {
         loaded.config.page.path = Some(page.to_owned());
     }
     Ok(loaded)
-}
-
-fn log_to_stderr(verbose: u8) {
-    let level = match verbose {
-        0 => "info",
-        1 => "debug",
-        _ => "trace",
-    };
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(format!("warn,chronotick_host={level}")));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
-    // A closed standard error must not end the daemon.
-    let subscriber = subscriber.log_internal_errors(false);
-    // A second subscriber in one process would be a mistake of this program; the first one goes on.
-    let _ = subscriber.with_ansi(super::colours() && io::IsTerminal::is_terminal(&io::stderr())).try_init();
 }

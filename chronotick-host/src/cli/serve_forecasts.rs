@@ -35,13 +35,16 @@ pub(crate) struct Args {
     /// Tell nodes the time of the system's clock, taken to be right within so many milliseconds
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(1..))]
     system_clock: Option<u32>,
+    /// What is told on standard error as JSON, one object a line, the counts last
+    #[arg(long)]
+    json: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Outcome {
     let mut models = Forecasters::load(models_folder(args.models.as_deref()).as_deref());
     for (model, state) in Model::ALL.into_iter().zip(models.states()) {
         if let ModelState::Failed(problem) = state {
-            tell(&format!("the {model:?} model will not answer: {problem}"));
+            tell(args.json, &format!("the {model:?} model will not answer: {problem}"));
         }
     }
     let clock = match (&args.page, args.system_clock) {
@@ -50,7 +53,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         (None, None) => Clock::None,
     };
     if let Clock::None = clock {
-        tell("nodes are told no time, only forecasts; see --page and --system-clock");
+        tell(args.json, "nodes are told no time, only forecasts; see --page and --system-clock");
     }
     let mut gateway = Gateway { clock, answer: |request: &_| models.answer(request).ok(), counts: Counts::default() };
     let outcome = if args.device == Path::new("-") {
@@ -60,9 +63,19 @@ pub(crate) fn run(args: &Args) -> Outcome {
         device.and_then(|device| gateway.serve(&device, &device))
     };
     let Counts { exchanges, forecasts, refused, damaged } = gateway.counts;
-    tell(&format!(
-        "{exchanges} exchanges, {forecasts} forecasts, {refused} questions without an answer, {damaged} damaged frames"
-    ));
+    if args.json {
+        let counts = serde_json::json!({
+            "exchanges": exchanges, "forecasts": forecasts, "refused": refused, "damaged": damaged,
+        });
+        let _ = writeln!(io::stderr(), "{counts}");
+    } else {
+        tell(
+            false,
+            &format!(
+                "{exchanges} exchanges, {forecasts} forecasts, {refused} questions without an answer, {damaged} damaged frames"
+            ),
+        );
+    }
     outcome.map_err(|error| Failure::Failed(format!("{}: {error}; check the line", args.device.display())))
 }
 
@@ -174,8 +187,13 @@ fn send(message: &ToNode<impl serde::Serialize>, out: &mut impl Write) -> io::Re
 }
 
 /// One line on standard error; standard output may be the line to the node.
-fn tell(text: &str) {
-    let _ = writeln!(io::stderr(), "chronotick: {text}");
+fn tell(json: bool, text: &str) {
+    // A closed standard error leaves nobody to tell.
+    let _ = if json {
+        writeln!(io::stderr(), "{}", serde_json::json!({ "message": text }))
+    } else {
+        writeln!(io::stderr(), "chronotick: {text}")
+    };
 }
 
 #[cfg(test)]

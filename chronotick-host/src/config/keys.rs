@@ -11,6 +11,7 @@ use chronotick_core::leap::Policy;
 use chronotick_core::units::Span;
 use serde::Deserialize;
 
+use super::collector::{self, CollectorAddress};
 use super::servers::{self, MAX_SERVERS, Server, ServerAddress};
 use super::values::{self, DAY, SECOND, Written as _, show_span};
 use super::{Device, Forecasters};
@@ -40,6 +41,8 @@ pub(super) enum Shape {
     Path,
     /// IP address and port.
     Socket,
+    /// Address of a collector.
+    Collector,
     Servers,
     LocalSources,
     Cpus,
@@ -57,6 +60,7 @@ impl Shape {
             Self::Boolean => "`true` or `false`".to_owned(),
             Self::Path => "path".to_owned(),
             Self::Socket => "address and port, such as `\"127.0.0.1:9123\"`".to_owned(),
+            Self::Collector => "address of a collector, such as `\"http://127.0.0.1:4318\"`".to_owned(),
             Self::Servers => format!("list of at most {MAX_SERVERS} servers"),
             Self::LocalSources => "one local source or a list of them".to_owned(),
             Self::Cpus => "`\"auto\"` or a list of CPUs".to_owned(),
@@ -280,6 +284,12 @@ table! {
     Metrics is "metrics" {
         /// Prometheus may fetch `/metrics` here. Not set: nothing listens.
         listen: Option<SocketAddr> = None, Live, Shape::Socket => "values::socket";
+        /// An OpenTelemetry collector that is sent the same metrics, as OTLP over HTTP. Not set: nothing is sent. Needs a program
+        /// that was built with `--features opentelemetry`.
+        otlp: Option<CollectorAddress> = None, Live, Shape::Collector => "collector::collector";
+        /// How often it is sent them.
+        otlp_interval: Span = Span::from_secs(60), Live, Shape::Duration(SECOND, 3600 * SECOND)
+            => "values::span::<SECOND, { 3600 * SECOND }, _>";
     }
 }
 

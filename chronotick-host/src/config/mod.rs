@@ -7,6 +7,7 @@
 //! `keys` describes the keys, and everything else follows from there: `docs/CONFIGURATION.md` is [`reference()`],
 //! [`Config::adopt`] is what a reload does.
 
+mod collector;
 mod keys;
 mod layers;
 pub mod machine;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use chronotick_core::units::{Rate, Span};
 use serde::Deserialize;
 
+pub use self::collector::CollectorAddress;
 pub use self::keys::{Feed, Local, Metrics, Models, Ntp, Oscillator, Page, Serve, Worker};
 pub use self::layers::Loaded;
 pub use self::reference::reference;
@@ -378,13 +380,17 @@ mod tests {
         // The optional keys are shown commented out; uncommented they must be known as well.
         let uncommented: String = text
             .lines()
-            .map(|l| l.strip_prefix("# ").filter(|l| l.contains(" = \"/") || l.starts_with("listen = ")).unwrap_or(l))
+            .map(|l| {
+                l.strip_prefix("# ")
+                    .filter(|l| l.contains(" = \"/") || l.starts_with("listen = ") || l.starts_with("otlp = "))
+                    .unwrap_or(l)
+            })
             .flat_map(|l| [l, "\n"])
             .collect();
         let all = Config::parse(&uncommented, &path).expect("good");
         assert!(all.page.path.is_some() && all.models.dir.is_some() && all.oscillator.temperature.is_some());
         assert!(all.oscillator.state.is_some());
-        assert!(all.metrics.listen.is_some() && all.feed.chrony_sock.is_some());
+        assert!(all.metrics.listen.is_some() && all.metrics.otlp.is_some() && all.feed.chrony_sock.is_some());
         for table in super::tables().into_iter().map(|table| table.name) {
             let body = uncommented.split(&format!("[{table}]\n")).nth(1).expect(table);
             let body = body.split("\n[").next().unwrap_or(body);

@@ -119,6 +119,10 @@ mod tests {
                         ([first, last].map(text), ["1", "\"qqqq\""].map(str::to_owned))
                     }
                     Shape::Boolean => (["true", "false"].map(str::to_owned), ["1", "\"yes\""].map(str::to_owned)),
+                    Shape::Collector => {
+                        let text = |address: &str| format!("\"{address}\"");
+                        (["http://a:1", "http://[::1]:4318/v1/metrics"].map(text), ["https://a:1", "a:1"].map(text))
+                    }
                     Shape::Path | Shape::Socket | Shape::Servers | Shape::LocalSources | Shape::Cpus => continue,
                 };
                 ranges += 1;

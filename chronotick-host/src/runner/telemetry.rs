@@ -1,4 +1,5 @@
-//! Who is told of the daemon's state besides its readers: Prometheus, which asks for it.
+//! Who is told of the daemon's state besides its readers: Prometheus, which asks for it, and an OpenTelemetry collector, which
+//! is sent it.
 
 use std::path::Path;
 
@@ -9,12 +10,15 @@ use crate::config;
 pub(super) struct Telemetry {
     #[cfg(feature = "metrics")]
     exporter: Option<crate::metrics::Exporter>,
+    #[cfg(feature = "opentelemetry")]
+    sender: Option<(config::Metrics, crate::metrics::Sender)>,
 }
 
 impl Telemetry {
     /// Sets up what is `wanted` of the daemon whose page is `page`; what already is, goes on.
     pub(super) fn follow(&mut self, wanted: &config::Metrics, page: &Path) {
         self.listen(wanted, page);
+        self.send(wanted, page);
     }
 
     #[cfg(feature = "metrics")]
@@ -39,6 +43,32 @@ impl Telemetry {
     fn listen(&mut self, wanted: &config::Metrics, _page: &Path) {
         if let Some(listen) = wanted.listen {
             tracing::warn!("nothing listens on {listen}: this program was built without the feature `metrics`");
+        }
+    }
+
+    #[cfg(feature = "opentelemetry")]
+    fn send(&mut self, wanted: &config::Metrics, page: &Path) {
+        let same = |was: &config::Metrics| was.otlp == wanted.otlp && was.otlp_interval == wanted.otlp_interval;
+        if self.sender.as_ref().is_some_and(|(was, _)| same(was)) {
+            return;
+        }
+        self.sender = None;
+        let Some(collector) = &wanted.otlp else { return };
+        match crate::metrics::Sender::start(collector, super::duration(wanted.otlp_interval), page) {
+            Ok(sender) => {
+                tracing::info!("metrics are sent to {collector}");
+                self.sender = Some((wanted.clone(), sender));
+            }
+            Err(error) => tracing::error!(%error, "going on without"),
+        }
+    }
+
+    #[cfg(not(feature = "opentelemetry"))]
+    fn send(&mut self, wanted: &config::Metrics, _page: &Path) {
+        if let Some(collector) = &wanted.otlp {
+            tracing::warn!(
+                "nothing is sent to {collector}: this program was built without the feature `opentelemetry`"
+            );
         }
     }
 }

@@ -1,30 +1,18 @@
-//! The metrics themselves: names with units, and what each means, in Prometheus's text format.
+//! The metrics themselves: names with units, what each means, and where it comes from.
 //!
-//! Every scrape fills a recorder of its own, so that sources that have gone leave no series behind and programs that use this
-//! crate as a library keep their own recorder.
-
-use std::time::Duration;
+//! They are written down with the macros of the `metrics` crate, so that who is told of them is another's concern.
 
 use chronotick_core::Tier;
-use metrics::{counter, describe_counter, describe_gauge, gauge, with_local_recorder};
-use metrics_exporter_prometheus::PrometheusBuilder;
+use metrics::{counter, gauge};
 use serde_json::Value;
 
+use super::look::{Look, PageView};
 use crate::runner::Status;
 use crate::runner::status::SourceStatus;
 use crate::supervisor::process_usage;
 
-/// The page as a reader in this process sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PageView {
-    /// How old the published line is.
-    pub age: Duration,
-    /// How long ago the daemon gave its last sign of life.
-    pub heartbeat_age: Duration,
-}
-
 /// Gauges: name and help.
-const GAUGES: &[(&str, &str)] = &[
+pub(super) const GAUGES: &[(&str, &str)] = &[
     ("chronotick_build_info", "Always 1; the labels say which daemon this is."),
     ("chronotick_uptime_seconds", "Time since the daemon started."),
     ("chronotick_tier", "1 for the tier that answers readers now, 0 for the others."),
@@ -66,7 +54,7 @@ const GAUGES: &[(&str, &str)] = &[
 ];
 
 /// Counters: name and help.
-const COUNTERS: &[(&str, &str)] = &[
+pub(super) const COUNTERS: &[(&str, &str)] = &[
     ("chronotick_samples_total", "Exchanges by what the pipeline made of them."),
     ("chronotick_bound_conflicts_total", "Times the assumptions behind the hard bound were caught broken."),
     ("chronotick_disruptions_total", "Suspensions, pauses and jumps of the counter that were noticed."),
@@ -81,21 +69,15 @@ pub fn catalogue() -> impl Iterator<Item = (&'static str, &'static str)> {
     GAUGES.iter().chain(COUNTERS).copied()
 }
 
-/// The answer to a scrape. `page` is absent when no reader can attach.
-pub fn render(status: &Status, page: Option<PageView>) -> String {
-    let recorder = PrometheusBuilder::new().build_recorder();
-    let handle = recorder.handle();
-    with_local_recorder(&recorder, || {
-        GAUGES.iter().for_each(|&(name, help)| describe_gauge!(name, help));
-        COUNTERS.iter().for_each(|&(name, help)| describe_counter!(name, help));
-        daemon(status);
-        served(status);
-        read(page);
-        worker(&status.worker);
-        experts(status);
-        status.sources.iter().for_each(source);
-    });
-    handle.render()
+/// Sets every metric in the recorder of this thread.
+pub(super) fn fill(look: &Look) {
+    let Look { status, page } = look;
+    daemon(status);
+    served(status);
+    read(*page);
+    worker(&status.worker);
+    experts(status);
+    status.sources.iter().for_each(source);
 }
 
 fn daemon(status: &Status) {
