@@ -73,16 +73,18 @@ impl Cell {
 struct Filling {
     rate: f64,
     rate_time: f64,
-    temperature: f64,
-    temperature_time: f64,
+    temperature: f32,
+    temperature_time: f32,
 }
 
 /// A grid of `K` fine cells a cell.
 #[derive(Clone, Debug)]
 struct Coarser<const M: usize, const K: usize> {
     cells: heapless::Deque<Cell, M>,
-    filling: Filling,
-    filled: usize,
+    /// Sums over the fine cells of the cell being filled, and how many of them were measured.
+    rate: (f64, u8),
+    temperature: (f32, u8),
+    filled: u8,
 }
 
 /// A silence of more than this many fine cells leaves them empty.
@@ -158,7 +160,8 @@ impl<const N: usize, const M: usize> Window<N, M> {
     }
 
     fn close(&mut self) {
-        let cell = self.filling.cell(self.step.as_secs_f64());
+        // In a silence there are hundreds of empty ones to close at once.
+        let cell = if self.filling.rate_time > 0.0 { self.filling.cell(self.step.as_secs_f64()) } else { Cell::EMPTY };
         self.filling = Filling::default();
         push(&mut self.fine, cell);
         self.middle.take(cell);
@@ -168,51 +171,50 @@ impl<const N: usize, const M: usize> Window<N, M> {
 }
 
 impl Filling {
+    #[allow(clippy::cast_possible_truncation, reason = "a temperature")]
     fn add(&mut self, dt: f64, rate: f64, temperature: Option<f64>) {
         if dt > 0.0 {
             self.rate += rate * dt;
             self.rate_time += dt;
             if let Some(temperature) = temperature {
-                self.temperature += temperature * dt;
-                self.temperature_time += dt;
+                self.temperature += temperature as f32 * dt as f32;
+                self.temperature_time += dt as f32;
             }
         }
     }
 
     /// The means, where at least half of `whole` seconds was measured.
     fn cell(&self, whole: f64) -> Cell {
-        let mean = |sum: f64, time: f64| if time >= 0.5 * whole { sum / time } else { f64::NAN };
+        let half = 0.5 * whole;
         #[allow(clippy::cast_possible_truncation, reason = "a temperature")]
+        let warm = self.temperature_time >= half as f32;
         Cell {
-            rate: mean(self.rate, self.rate_time),
-            temperature: mean(self.temperature, self.temperature_time) as f32,
+            rate: if self.rate_time >= half { self.rate / self.rate_time } else { f64::NAN },
+            temperature: if warm { self.temperature / self.temperature_time } else { f32::NAN },
         }
     }
 }
 
 impl<const M: usize, const K: usize> Coarser<M, K> {
     const fn new() -> Self {
-        Self {
-            cells: heapless::Deque::new(),
-            filling: Filling { rate: 0.0, rate_time: 0.0, temperature: 0.0, temperature_time: 0.0 },
-            filled: 0,
-        }
+        Self { cells: heapless::Deque::new(), rate: (0.0, 0), temperature: (0.0, 0), filled: 0 }
     }
 
     fn take(&mut self, cell: Cell) {
-        if cell.rate.is_finite() {
-            self.filling.rate += cell.rate;
-            self.filling.rate_time += 1.0;
+        if !cell.rate.is_nan() {
+            self.rate = (self.rate.0 + cell.rate, self.rate.1 + 1);
         }
-        if cell.temperature.is_finite() {
-            self.filling.temperature += f64::from(cell.temperature);
-            self.filling.temperature_time += 1.0;
+        if !cell.temperature.is_nan() {
+            self.temperature = (self.temperature.0 + cell.temperature, self.temperature.1 + 1);
         }
         self.filled += 1;
-        if self.filled == K {
-            push(&mut self.cells, self.filling.cell(K as f64));
-            self.filling = Filling::default();
-            self.filled = 0;
+        if usize::from(self.filled) == K {
+            let ((rate, rates), (temperature, temperatures)) = (self.rate, self.temperature);
+            let enough = |count: u8| 2 * usize::from(count) >= K;
+            let rate = if enough(rates) { rate / f64::from(rates) } else { f64::NAN };
+            let temperature = if enough(temperatures) { temperature / f32::from(temperatures) } else { f32::NAN };
+            push(&mut self.cells, Cell { rate, temperature });
+            (self.rate, self.temperature, self.filled) = ((0.0, 0), (0.0, 0), 0);
         }
     }
 }
