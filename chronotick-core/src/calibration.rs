@@ -2,8 +2,8 @@
 //!
 //! **Model.** The error that is seen is that of the forecast plus the noise `r` of the measurement that reveals it, so the factor
 //! `k^2` on the claimed variance `v` is the weighted mean of `(error^2 - r) / v`, each weighted by `(v / (v + r))^2`, the inverse
-//! of its own variance: an exchange far noisier than the claim says nothing. `k` is never below one: the measurement's noise is
-//! itself only estimated, and a claim is not narrowed on its word.
+//! of its own variance: an exchange far noisier than the claim says nothing. `k` is hardly ever below one: the measurement's
+//! noise is itself only estimated, and a claim is not narrowed much on its word.
 //!
 //! While few errors are known, `k^2` starts from that of the next shorter horizon, which has been tested more often.
 //!
@@ -17,6 +17,8 @@ use crate::rank::ranked;
 
 /// Independent errors that the claim itself counts for.
 const CLAIM_WEIGHT: f32 = 4.0;
+/// A claim is not narrowed below this: the noise of the measurements is itself only estimated.
+const LEAST: f32 = 0.8;
 /// Independent errors at which the empirical quantile counts as much as Student's.
 const EMPIRICAL: f32 = 30.0;
 /// Errors from which on there is an empirical quantile.
@@ -84,7 +86,7 @@ impl<const C: usize> Calibration<C> {
     /// What the claimed variance is multiplied by to give that of the errors; `inherited` is the same at the next shorter
     /// horizon, which counts as far as nothing is known of this one.
     pub fn k2(&self, inherited: f32) -> f32 {
-        ((self.sum + CLAIM_WEIGHT * inherited) / (self.weight + CLAIM_WEIGHT)).max(1.0)
+        ((self.sum + CLAIM_WEIGHT * inherited) / (self.weight + CLAIM_WEIGHT)).max(LEAST)
     }
 
     /// The 95 % quantile of the standardised errors, with the rank of conformal prediction.
