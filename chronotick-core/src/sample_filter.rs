@@ -17,32 +17,34 @@
 //! themselves, are another path: what was learned of the old one is forgotten. Congestion also delays for long, but it
 //! spreads. A route that becomes shorter needs no such care: its exchanges are the least.
 //!
+//! **Numerics.** All of it is f32: these are means over some hundred innovations, of which the third digit is chance.
+//!
 //! **Weaknesses.** A constant asymmetry of the path at minimum delay is invisible to any single source; the hard bound
 //! covers it, this box does not.
 
-use crate::units::{Span, Variance, limited};
+use crate::units::{Span, Variance};
 
 /// Delay classes, by excess over the typical excess in octaves.
 const CLASSES: usize = 7;
 /// Samples over which a class forgets, and so does the noise that no delay shows.
-const MEMORY: f64 = 150.0;
+const MEMORY: f32 = 150.0;
 /// A class's box shrinks for what its innovations say beyond so many of their standard errors.
-const SIGNIFICANT: f64 = 3.0;
+const SIGNIFICANT: f32 = 3.0;
 /// A box is never shrunk below this share.
-const NARROWEST: f64 = 0.01;
+const NARROWEST: f32 = 0.01;
 /// Samples of least delay that say what is unbiased.
-const ANCHOR: f64 = 12.0;
+const ANCHOR: f32 = 12.0;
 /// The share of the delays that are left out below the minimum: a timestamp may be wrong for once.
-const MINIMUM: f64 = 0.004;
+const MINIMUM: f32 = 0.004;
 /// The share of the delays whose spread blurs the edges, and how much of it.
-const LOW: f64 = 0.1;
-const BLUR: f64 = 0.15;
+const LOW: f32 = 0.1;
+const BLUR: f32 = 0.15;
 /// Share of the squares beyond the box that the belief's own variance and the blur explain: on one side of it.
-const EXPLAINED: f64 = 0.7;
+const EXPLAINED: f32 = 0.7;
 /// Squares beyond the box count up to this multiple of their expectation.
-const CAP: f64 = 9.0;
+const CAP: f32 = 9.0;
 /// Samples until the minimum delay is trusted.
-const YOUNG: f64 = 64.0;
+const YOUNG: f32 = 64.0;
 /// Late exchanges in a row after which the path may have changed.
 const MOVED: u16 = 32;
 /// Delays that have to be remembered to tell: a filter with less room forgets the old path soon enough by itself.
@@ -57,19 +59,19 @@ pub struct SampleFilter<const D: usize> {
     sorted: heapless::Vec<f32, D>,
     classes: [Class; CLASSES],
     hidden: Hidden,
-    seen: f64,
+    seen: f32,
     late: Late,
 }
 
 /// Variance that no delay shows, s^2, as a mean that is weighted by precision.
 #[derive(Clone, Copy, Debug, Default)]
 struct Hidden {
-    sum: f64,
-    weight: f64,
+    sum: f32,
+    weight: f32,
 }
 
 impl Hidden {
-    fn variance(&self) -> f64 {
+    fn variance(&self) -> f32 {
         if self.weight > 0.0 && self.sum > 0.0 { self.sum / self.weight } else { 0.0 }
     }
 }
@@ -88,10 +90,10 @@ impl Late {
 
 #[derive(Clone, Copy, Debug)]
 struct Class {
-    weight: f64,
-    mean: f64,
-    square: f64,
-    ratio: f64,
+    weight: f32,
+    mean: f32,
+    square: f32,
+    ratio: f32,
 }
 
 impl Class {
@@ -107,9 +109,9 @@ pub struct Trust {
     pub blur: Variance,
     class: u8,
     /// The part of the blur that no delay shows, s^2.
-    hidden: f64,
+    hidden: f32,
     /// The variance before anything was learned of the class, s^2.
-    prior: f64,
+    prior: f32,
 }
 
 impl Trust {
@@ -141,18 +143,18 @@ impl<const D: usize> SampleFilter<D> {
     /// Takes in the delay of an exchange and says how far to trust its offset.
     pub fn observe(&mut self, delay: Span) -> Trust {
         #[allow(clippy::cast_possible_truncation, reason = "f32 resolves 1e-7 of a delay, far below its noise")]
-        let delay = delay.as_secs_f64().max(0.0) as f32;
+        let delay = (delay.as_secs_f64() as f32).max(0.0);
         if D >= ROOM {
             self.watch_path(delay);
         }
         self.remember(delay);
-        let minimum = f64::from(self.quantile(MINIMUM));
-        let half = 0.5 * (f64::from(delay) - minimum).max(0.0);
-        let low = (f64::from(self.quantile(LOW)) - minimum).max(1e-9);
-        let typical = (f64::from(self.quantile(0.5)) - minimum).max(1e-9);
+        let minimum = self.quantile(MINIMUM);
+        let half = 0.5 * (delay - minimum).max(0.0);
+        let low = (self.quantile(LOW) - minimum).max(1e-9);
+        let typical = (self.quantile(0.5) - minimum).max(1e-9);
 
         let edge = BLUR * low;
-        let spread = 0.3 * typical.max(0.05 * f64::from(delay));
+        let spread = 0.3 * typical.max(0.05 * delay);
         let young = (YOUNG / self.seen - 1.0).max(0.0) * spread * spread;
         let hidden = self.hidden.variance();
         let blur = edge * edge + young + hidden;
@@ -163,8 +165,8 @@ impl<const D: usize> SampleFilter<D> {
         let share = self.share(class);
         #[allow(clippy::cast_possible_truncation, reason = "below CLASSES")]
         Trust {
-            half: half * share,
-            blur: Variance::new(blur + (share - share * share) * even + 1e-18),
+            half: f64::from(half * share),
+            blur: Variance::new(f64::from(blur + (share - share * share) * even + 1e-18)),
             class: class as u8,
             hidden,
             prior: blur + even,
@@ -177,19 +179,22 @@ impl<const D: usize> SampleFilter<D> {
         if !(innovation + predicted.value()).is_finite() {
             return;
         }
+        #[allow(clippy::cast_possible_truncation, reason = "squares of what is itself only estimated")]
+        let [innovation, predicted, half, blur] =
+            [innovation, predicted.value(), trust.half, trust.blur.value()].map(|value| value as f32);
         // Beyond the box is only what its edges and the belief explain, and what no delay shows.
-        let explained = trust.blur.value() + predicted.value();
-        let beyond = (innovation.abs() - trust.half).max(0.0);
+        let explained = blur + predicted;
+        let beyond = (innovation.abs() - half).max(0.0);
         let excess = (beyond * beyond).min(CAP * explained) - EXPLAINED * (explained - trust.hidden);
-        let precision = 1.0 / (explained + trust.half * trust.half / 3.0);
+        let precision = 1.0 / (explained + half * half / 3.0);
         let keep = 1.0 - 1.0 / MEMORY;
         self.hidden.sum = self.hidden.sum * keep + precision * excess;
         self.hidden.weight = self.hidden.weight * keep + precision;
 
         let class = &mut self.classes[usize::from(trust.class)];
-        let claimed = trust.prior + predicted.value();
-        let limit = 3.0 * libm::sqrt(claimed * class.ratio.max(1.0));
-        let clipped = limited(innovation, -limit, limit);
+        let claimed = trust.prior + predicted;
+        let limit = 3.0 * libm::sqrtf(claimed * class.ratio.max(1.0));
+        let clipped = innovation.max(-limit).min(limit);
         let square = clipped * clipped;
         let total = class.weight * keep + 1.0;
         let gain = 1.0 / total;
@@ -200,7 +205,7 @@ impl<const D: usize> SampleFilter<D> {
     }
 
     /// By how much the box of `class` is smaller than the excess says.
-    fn share(&self, class: usize) -> f64 {
+    fn share(&self, class: usize) -> f32 {
         let Class { weight, mean, square, ratio } = self.classes[class];
         if weight < 2.0 || square <= 0.0 {
             return 1.0;
@@ -208,12 +213,12 @@ impl<const D: usize> SampleFilter<D> {
         // A class that is off by a constant is not precise.
         let bias = mean - self.anchor();
         let ratio = ratio * (1.0 + (bias * bias - mean * mean) / square);
-        let most = ratio * (1.0 + SIGNIFICANT * libm::sqrt(2.0 / weight));
-        limited(most, NARROWEST, 1.0)
+        let most = ratio * (1.0 + SIGNIFICANT * libm::sqrtf(2.0 / weight));
+        most.max(NARROWEST).min(1.0)
     }
 
     /// Mean innovation of the exchanges with the least delay: what the whole estimate is off by, as far as they can tell.
-    fn anchor(&self) -> f64 {
+    fn anchor(&self) -> f32 {
         let (mut sum, mut weight) = (0.0, 0.0);
         for class in self.classes.iter().filter(|class| class.weight > 0.0) {
             if weight >= ANCHOR {
@@ -227,10 +232,10 @@ impl<const D: usize> SampleFilter<D> {
     }
 
     /// The delay below which a share `p` of the recent ones lies, in s.
-    fn quantile(&self, p: f64) -> f32 {
+    fn quantile(&self, p: f32) -> f32 {
         let last = self.sorted.len().saturating_sub(1);
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and the length")]
-        let index = (p * last as f64) as usize;
+        let index = (p * last as f32) as usize;
         self.sorted.get(index).copied().unwrap_or(0.0)
     }
 
@@ -261,7 +266,7 @@ impl<const D: usize> SampleFilter<D> {
             let _ = self.sorted.insert(at, delay);
         }
         self.classes = [Class::UNKNOWN; CLASSES];
-        self.seen = f64::from(MOVED - 1);
+        self.seen = f32::from(MOVED - 1);
     }
 
     fn remember(&mut self, delay: f32) {
@@ -280,7 +285,7 @@ impl<const D: usize> SampleFilter<D> {
 }
 
 /// Octaves of the excess relative to the typical one: class 0 below 1/16, the last above 2.
-fn class_of(excess: f64, typical: f64) -> usize {
+fn class_of(excess: f32, typical: f32) -> usize {
     let mut limit = typical / 16.0;
     for class in 0..CLASSES - 1 {
         if excess < limit {
