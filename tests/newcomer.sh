@@ -23,7 +23,9 @@ if [ ! -d "$root$home" ]; then
     git clone --quiet . "$root$home/chronotick"
     chroot "$root" chown -R newcomer "$home"
 fi
+# How this machine reaches the network, and whom it trusts there.
 cp /etc/resolv.conf /etc/hosts "$root/etc/"
+cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
 mkdir -p "$root/opt/rust"
 # The commands are the lines of the first shell block, as they stand.
 [ $# -gt 0 ] || mapfile -t commands < <(awk '/^```sh$/ { inside = 1; next } /^```$/ { exit } inside' README.md)

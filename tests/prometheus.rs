@@ -83,7 +83,9 @@ fn what_the_debian_package_takes_is_there() {
         assert!(found, "{} is not there", path.display());
     }
     assert!(taken >= 5, "{taken}");
-    for script in ["debian/build", "debian/check", "debian/changelog", "debian/postinst", "debian/postrm", "systemd/check"] {
+    for script in
+        ["debian/build", "debian/check", "debian/changelog", "debian/postinst", "debian/postrm", "systemd/check"]
+    {
         assert!(packaging(script).is_file(), "{script}");
     }
 }
