@@ -214,7 +214,7 @@ impl<const D: usize> SampleFilter<D> {
         let bias = mean - self.anchor();
         let ratio = ratio * (1.0 + (bias * bias - mean * mean) / square);
         let most = ratio * (1.0 + SIGNIFICANT * libm::sqrtf(2.0 / weight));
-        most.max(NARROWEST).min(1.0)
+        most.clamp(NARROWEST, 1.0)
     }
 
     /// Mean innovation of the exchanges with the least delay: what the whole estimate is off by, as far as they can tell.

@@ -92,7 +92,7 @@ fn cut_off(lo: f32, hi: f32) -> (f32, f32) {
 /// fitted on 0 to 12, good to one part in a million; the tail that it is used for is zero beyond.
 fn mills(x: f32) -> f32 {
     let above = 1.253_314_1 + x * (0.889_667_6 + x * (0.289_491_6 + x * 0.040_326_31));
-    let below = 1.0 + x * (1.507_725_95 + x * (0.934_068_6 + x * (0.289_224_44 + x * 0.040_333_7)));
+    let below = 1.0 + x * (1.507_726 + x * (0.934_068_6 + x * (0.289_224_44 + x * 0.040_333_7)));
     above / below
 }
 
