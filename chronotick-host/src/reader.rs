@@ -6,7 +6,7 @@
 //! it is an error: it is a lower tier with a reason.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,7 +17,8 @@ use chronotick_core::{Reason, Span, Tier};
 use crate::os::counter::{CounterKind, LocalClock, os_utc, suspended};
 use crate::shm::identity::Identity;
 use crate::shm::map::MappingCell;
-use crate::shm::page::{PageError, Snapshot, attach};
+use crate::shm::page::{Known, PageError, Snapshot, attach, counter_of};
+use crate::shm::replaceable::Replaceable;
 use crate::timestamp::Timestamp;
 
 /// How much counter time passes between two looks at what the arithmetic cannot see.
@@ -26,8 +27,6 @@ pub const CHECK_EVERY: Duration = Duration::from_millis(16);
 const STALE: Span = Span::from_secs(3);
 /// The file is looked at this often at most.
 const LOOK_EVERY: Span = Span::from_millis(100);
-const CNTVCT: u8 = CounterKind::Cntvct as u8;
-const RAW: u8 = CounterKind::MonotonicRaw as u8;
 /// Less than this is how suspension was measured.
 const SUSPENSION: Span = Span::from_millis(10);
 
@@ -44,8 +43,8 @@ const SUSPENSION: Span = Span::from_millis(10);
 #[derive(Debug)]
 pub struct Reader {
     cell: MappingCell,
-    /// What the page counted with at the last check; another one sends the read out of line.
-    kind: AtomicU8,
+    /// What the page counted with at the last check, and on which scale; others send the read out of line.
+    known: Replaceable<Known>,
     /// Counter reading at which the next check is due; 0 sends every read out of line.
     check_at: AtomicU64,
     widest: AtomicU64,
@@ -118,7 +117,7 @@ impl Reader {
         let checked = Checked { instance: identity.instance(), inode, shift, looked: None, state, last };
         Ok(Self {
             cell: MappingCell::new(mapping),
-            kind: AtomicU8::new(0),
+            known: Replaceable::new(Known { marks: last.record.marks(), scale: last.scale }),
             check_at: AtomicU64::new(0),
             widest: AtomicU64::new(packed(identity.widest())),
             impaired: AtomicBool::new(state != State::Sound),
@@ -131,11 +130,12 @@ impl Reader {
     /// The time now, with its bounds.
     #[inline(always)]
     pub fn now(&self) -> Timestamp {
-        if self.kind.load(Ordering::Relaxed) != CounterKind::Tsc as u8 {
+        let known = self.known.get();
+        if counter_of(known.marks) != Some(CounterKind::Tsc) {
             return self.now_without_tsc();
         }
         let check_at = self.check_at.load(Ordering::Relaxed);
-        match self.cell.page().fresh(Some(CounterKind::Tsc), || CounterKind::Tsc.read(), check_at) {
+        match self.cell.page().fresh(|| known, || CounterKind::Tsc.read(), |counter| counter >= check_at) {
             Some(timestamp) => timestamp,
             None => self.now_checked(),
         }
@@ -144,10 +144,11 @@ impl Reader {
     #[inline(never)]
     fn now_without_tsc(&self) -> Timestamp {
         let check_at = self.check_at.load(Ordering::Relaxed);
-        let page = self.cell.page();
-        let fresh = match self.kind.load(Ordering::Relaxed) {
-            RAW => page.fresh(Some(CounterKind::MonotonicRaw), || CounterKind::MonotonicRaw.read(), check_at),
-            CNTVCT => page.fresh(Some(CounterKind::Cntvct), || CounterKind::Cntvct.read(), check_at),
+        let due = |counter| counter >= check_at;
+        let (page, known) = (self.cell.page(), self.known.get());
+        let fresh = match counter_of(known.marks) {
+            Some(CounterKind::MonotonicRaw) => page.fresh(|| known, || CounterKind::MonotonicRaw.read(), due),
+            Some(CounterKind::Cntvct) => page.fresh(|| known, || CounterKind::Cntvct.read(), due),
             _ => None,
         };
         fresh.unwrap_or_else(|| self.now_checked())
@@ -175,9 +176,10 @@ impl Reader {
     /// ```
     #[inline(always)]
     pub fn at_counter(&self, counter: u64) -> Timestamp {
-        match self.cell.page().fresh(None, || counter, u64::MAX) {
+        match self.cell.page().fresh(|| self.known.get(), || counter, |_| false) {
             Some(timestamp) => timestamp,
-            None => self.evaluate(&self.snapshot(), counter),
+            // Kept apart from the ordinary case, which then stays in registers and leaves out what the caller does not look at.
+            None => *std::hint::black_box(&self.evaluate(&self.snapshot(), counter)),
         }
     }
 
@@ -211,7 +213,7 @@ impl Reader {
 
     /// What the page counts with.
     pub fn counter(&self) -> Option<CounterKind> {
-        CounterKind::from_u8(self.snapshot().record.marks())
+        counter_of(self.snapshot().record.marks())
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -238,10 +240,10 @@ impl Reader {
             };
         };
         let snapshot = self.check(&mut checked, snapshot);
-        self.kind.store(snapshot.record.marks(), Ordering::Relaxed);
         self.impaired.store(checked.state != State::Sound, Ordering::Relaxed);
         match checked.state {
             State::Sound => {
+                self.known.replace(Known { marks: snapshot.record.marks(), scale: snapshot.scale });
                 let timestamp = self.or_os(self.evaluate(&snapshot, snapshot.counter), &snapshot);
                 let next = snapshot.scale.local(snapshot.counter).saturating_add(span(CHECK_EVERY));
                 let due = if timestamp.tier() == Tier::Raw { 0 } else { snapshot.scale.ticks(next) };
@@ -310,6 +312,8 @@ impl Reader {
             return false;
         }
         checked.inode = inode;
+        // In this order, so that no thread has the new page and the old scale.
+        self.known.replace(Known { marks: snapshot.record.marks(), scale: snapshot.scale });
         self.cell.replace(mapping);
         true
     }
@@ -345,8 +349,8 @@ fn os_local() -> units::Timestamp<Local> {
 }
 
 #[inline(never)]
-fn read_counter(kind: u8, clock: Option<&Injected>) -> u64 {
-    match (CounterKind::from_u8(kind), clock) {
+fn read_counter(marks: u8, clock: Option<&Injected>) -> u64 {
+    match (counter_of(marks), clock) {
         (Some(CounterKind::Virtual), Some(clock)) => clock.0.ticks(),
         (Some(kind), _) => kind.read(),
         (None, _) => 0,
@@ -355,7 +359,7 @@ fn read_counter(kind: u8, clock: Option<&Injected>) -> u64 {
 
 /// Whether this process can count what the page counts.
 fn supported(path: &Path, identity: &Identity, snapshot: &Snapshot, injected: bool) -> Result<(), PageError> {
-    let found = CounterKind::from_u8(snapshot.record.marks());
+    let found = counter_of(snapshot.record.marks());
     let readable = match found {
         Some(CounterKind::Tsc) => cfg!(target_arch = "x86_64"),
         Some(CounterKind::Cntvct) => cfg!(target_arch = "aarch64"),

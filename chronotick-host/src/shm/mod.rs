@@ -6,6 +6,7 @@ pub(crate) mod latch;
 pub(crate) mod map;
 pub mod page;
 pub mod region;
+pub(crate) mod replaceable;
 pub mod ring;
 mod sigbus;
 pub mod writer;

@@ -168,6 +168,33 @@ const _: () = {
     assert!(offset_of!(Page, reserved) == 272);
 };
 
+/// What the marks of a record stand for: its lowest three bits name the counter, and all of them together the scale. A reader that
+/// has the scale of a record's marks need not load it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub(crate) marks: u8,
+    pub(crate) scale: CounterScale,
+}
+
+const COUNTER_BITS: u32 = 3;
+const _: () = assert!((CounterKind::Virtual as u8) < 1 << COUNTER_BITS);
+
+/// The marks of records that count with `kind`; `scale_count` changes whenever their scale does.
+pub(super) const fn marks(kind: CounterKind, scale_count: u8) -> u8 {
+    kind as u8 | scale_count << COUNTER_BITS
+}
+
+/// The other part of [`marks`].
+pub(super) const fn scale_count(marks: u8) -> u8 {
+    marks >> COUNTER_BITS
+}
+
+/// What a record with these marks counts with.
+#[inline(always)]
+pub(crate) const fn counter_of(marks: u8) -> Option<CounterKind> {
+    CounterKind::from_u8(marks & ((1 << COUNTER_BITS) - 1))
+}
+
 /// Everything that one read takes from the page, from one moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Snapshot {
@@ -187,24 +214,25 @@ impl Page {
         })
     }
 
-    /// The ordinary read: the time at a counter that the caller believes to be the right one (compared unless it is `None`),
-    /// and at which no check was due. `None` when it is not, or when the record does not stand for itself any more.
+    /// The ordinary read: the time at the counter that `known` names, unless a check is `due` there. `None` when it is, when the
+    /// record has other marks, or when it does not stand for itself any more.
     ///
     /// The words are loaded after the counter, so that the processor fetches them while its counter is being read.
     #[inline(always)]
-    pub(crate) fn fresh(
+    pub(crate) fn fresh<'a>(
         &self,
-        kind: Option<CounterKind>,
+        known: impl Fn() -> &'a Known,
         counter: impl Fn() -> u64,
-        check_at: u64,
+        due: impl Fn(u64) -> bool,
     ) -> Option<Timestamp> {
         latch::read(&self.sequence, |copy| {
             let counter = counter();
             let reading = PageReading::fresh(counter, |i| self.copies[copy][i].load(Ordering::Relaxed))?;
-            if kind.is_some_and(|kind| reading.marks() != kind as u8) || counter >= check_at {
+            let known = known();
+            if reading.marks() != known.marks || due(counter) {
                 return None;
             }
-            let raw = self.scale(copy).wrapping_local(counter).as_nanos();
+            let raw = known.scale.wrapping_local(counter).as_nanos();
             Some(Timestamp::new(reading, raw, self.target_accuracy()))
         })
     }

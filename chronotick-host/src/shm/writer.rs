@@ -18,7 +18,7 @@ use super::atomic::Ordering;
 use super::identity::Identity;
 use super::latch;
 use super::map::Mapping;
-use super::page::{PAGE_SIZE, PageError, PageSettings, attach, no_follow, open};
+use super::page::{PAGE_SIZE, PageError, PageSettings, attach, counter_of, marks, no_follow, open, scale_count};
 use crate::os::counter::{CounterKind, LocalClock, SystemCounter};
 
 /// The one writer of a page, held by a lock on `PATH.lock` (readers, who may lock what they can read, have no part in it).
@@ -29,7 +29,7 @@ pub struct PageWriter {
     mapping: Mapping,
     identity: Identity,
     scale: CounterScale,
-    kind: CounterKind,
+    marks: u8,
     last: Option<ClockPage>,
     epoch_before: Option<u16>,
     target_accuracy: Span,
@@ -57,16 +57,21 @@ impl PageWriter {
             mapping,
             identity,
             scale: clock.scale(),
-            kind: clock.kind(),
+            // So that a reader that comes from another file hardly ever takes one scale for the other.
+            marks: marks(clock.kind(), identity.instance().to_le_bytes()[1]),
             last: None,
             epoch_before: None,
             target_accuracy: settings.target_accuracy,
             _lock: lock,
         };
         if taken_over {
-            let record = writer.mapping.page().read(|_| 0).record;
+            let before = writer.mapping.page().read(|_| 0);
+            let record = before.record;
+            let same_counter = counter_of(record.marks()) == Some(clock.kind());
+            let step = u8::from(!same_counter || before.scale != writer.scale);
+            writer.marks = marks(clock.kind(), scale_count(record.marks()).wrapping_add(step));
             writer.epoch_before = (!record.is_blank()).then(|| record.epoch());
-            writer.last = Some(record).filter(|record| record.marks() == writer.kind as u8 && !record.is_blank());
+            writer.last = Some(record.with_marks(writer.marks)).filter(|record| same_counter && !record.is_blank());
         }
         writer.announce(clock);
         Ok(writer)
@@ -86,7 +91,7 @@ impl PageWriter {
     /// Fills the copy that is not in use. Nothing changes for readers until [`PageWriter::flip`]. Within an epoch the record
     /// never starts below the last one.
     pub fn fill(&mut self, record: &ClockRecord) -> ClockPage {
-        let mut page = ClockPage::encode(record, &self.scale).with_marks(self.kind as u8);
+        let mut page = ClockPage::encode(record, &self.scale).with_marks(self.marks);
         if let Some(last) = self.last.filter(|last| last.epoch() == page.epoch()) {
             let start = self.scale.ticks(record.at);
             page = page.not_before(start, last.utc_at(start));
@@ -172,7 +177,7 @@ pub fn inherited_counter(path: &Path) -> Option<SystemCounter> {
     let (mapping, _) = attach(path).ok()?;
     let page = mapping.page();
     let snapshot = page.read(|_| 0);
-    let kind = CounterKind::from_u8(snapshot.record.marks())?;
+    let kind = counter_of(snapshot.record.marks())?;
     let usable = page.identity().is_this_boot()
         && page.identity().is_this_time_namespace()
         && kind == CounterKind::detect()
@@ -298,9 +303,11 @@ mod tests {
         assert_eq!(bytes[80..104], [0; 24]);
         assert_eq!([104, 112, 120].map(word), [5_000_000_000, 1_799_999_999_000_000_000, 0x6276_2762_7627]);
         assert_eq!(bytes[128..192], [0; 64]);
-        // As in the core's own test, but for the counter's number in bits 32 to 40 of the last.
+        // As in the core's own test, but for the marks: the counter in bits 32 to 35 of the last, and a count that differs from
+        // file to file.
         assert_eq!(
-            [192, 200, 208, 216, 224, 232, 240, 248].map(word),
+            [192, 200, 208, 216, 224, 232, 240, 248]
+                .map(|at| word(at) & if at == 248 { !(0xF8 << 32) } else { u64::MAX }),
             [
                 0x0000_0001_c4f4_659a,
                 0x18fa_e276_9b0b_cd95,
@@ -314,6 +321,29 @@ mod tests {
         );
         assert!(word(256) > 0, "the heartbeat");
         assert!(bytes[272..].iter().all(|&byte| byte == 0));
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn another_scale_shows_in_uncorrected_time_at_once() {
+        let path = scratch("scale");
+        let clock = SystemCounter::calibrate_kind(CounterKind::MonotonicRaw);
+        let second = chronotick_core::Span::from_secs(1);
+        let mut served = chronotick_core::served::Served::new(chronotick_core::served::Config::default());
+        let mut target = chronotick_core::served::Target::raw(clock.now(), chronotick_core::Offset::ZERO);
+        target.tier = Tier::Filter;
+        let mut reader = None;
+        for later in 0..3 {
+            let scale = clock.scale();
+            let scale = CounterScale { local: scale.local + second.saturating_mul(later).as_nanos(), ..scale };
+            let clock = SystemCounter::with_scale(CounterKind::MonotonicRaw, scale);
+            let mut writer = PageWriter::create(&path, &PageSettings::default(), &clock).unwrap();
+            target.at = clock.now();
+            writer.publish(&served.update(&target));
+            let reader = reader.get_or_insert_with(|| Reader::attach(&path).unwrap());
+            let (before, now, after) = (clock.now().as_nanos(), reader.now().raw().as_nanos(), clock.now().as_nanos());
+            assert!(before <= now + 1 && now <= after, "scale {later}: {before} {now} {after}");
+        }
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 
