@@ -95,7 +95,7 @@ fn a_reload_takes_what_it_can_without_a_step_and_a_bad_one_nothing() {
         unbroken(&reader, epoch);
         let status = daemon.status()?;
         let source = status.sources.first()?;
-        (source.name == second.address().to_string() && source.accepted > 0).then_some(())
+        (source.name == second.address().to_string() && source.counts.accepted > 0).then_some(())
     });
     assert!(taken.is_some(), "{}", daemon.log());
     daemon.told("reloaded: ntp.servers, serve.target_accuracy, metrics.listen");

@@ -88,10 +88,10 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 /// What is worth saying of a source besides its figures: how it is authenticated, why it is not used, what it sent in vain.
 fn remarks(source: &SourceStatus) -> String {
     let ignored = [
-        (source.unsolicited, "unsolicited"),
-        (source.replayed, "replayed"),
-        (source.malformed, "malformed"),
-        (source.unauthenticated, "not authentic"),
+        (source.counts.unsolicited, "unsolicited"),
+        (source.counts.replayed, "replayed"),
+        (source.counts.malformed, "malformed"),
+        (source.counts.unauthenticated, "not authentic"),
     ];
     let ignored: Vec<_> =
         ignored.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();

@@ -20,6 +20,7 @@ use chronotick_core::units::{Local, Offset, Span, Timestamp, Utc};
 use chronotick_core::{Sample, SourceId};
 
 pub use self::address::{ChronydAddress, LocalAddress};
+use crate::ntp::client::Counts;
 use crate::ntp::packet::Leap;
 use crate::os::counter::LocalClock;
 use crate::runner::source::{Known, Source};
@@ -156,14 +157,6 @@ pub(crate) struct LocalSource {
     reach: u8,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Counts {
-    asked: u64,
-    accepted: u64,
-    refused: u64,
-    lost: u64,
-}
-
 impl LocalSource {
     /// A source that starts with its first [`Source::drive`].
     pub(crate) fn new(id: SourceId, address: &LocalAddress, settings: &Settings) -> Self {
@@ -268,7 +261,7 @@ impl Source for LocalSource {
         if self.due.is_some_and(|due| now < due) {
             return None;
         }
-        self.counts.asked += 1;
+        self.counts.requests += 1;
         let outcome = self.reference.ask(clock, self.known.as_ref());
         if outcome == Ok(Answer::Awaited) {
             self.awaited = Some(now.saturating_add(TIMEOUT));
@@ -318,10 +311,7 @@ impl Source for LocalSource {
             reach: self.reach,
             age_s: last.map(|l| now.since(l.local).as_secs_f64()),
             poll_s: self.interval().as_secs_f64(),
-            requests: self.counts.asked,
-            accepted: self.counts.accepted,
-            refused: self.counts.refused,
-            lost: self.counts.lost,
+            counts: self.counts,
             ..SourceStatus::default()
         }
     }
@@ -415,7 +405,7 @@ mod tests {
         assert_eq!(due.since(clock.now()), RETRY);
         clock.pass(Span::from_secs(29));
         assert_eq!(source.drive(&clock), None);
-        assert_eq!(source.counts.asked, 1, "not before its time");
+        assert_eq!(source.counts.requests, 1, "not before its time");
         clock.pass(Span::from_secs(1));
         assert_eq!(source.drive(&clock), None);
         clock.pass(RETRY);

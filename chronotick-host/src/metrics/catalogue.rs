@@ -183,12 +183,12 @@ fn source(source: &SourceStatus) {
         gauge!("chronotick_source_stratum", &label).set(f64::from(stratum));
     }
     gauge!("chronotick_source_poll_interval_seconds", &label).set(source.poll_s);
-    counter!("chronotick_source_requests_total", &label).absolute(source.requests);
+    counter!("chronotick_source_requests_total", &label).absolute(source.counts.requests);
     for (result, count) in [
-        ("accepted", source.accepted),
-        ("refused", source.refused),
-        ("lost", source.lost),
-        ("unsolicited", source.unsolicited),
+        ("accepted", source.counts.accepted),
+        ("refused", source.counts.refused),
+        ("lost", source.counts.lost),
+        ("unsolicited", source.counts.unsolicited),
     ] {
         let labels = [("source", source.name.clone()), ("kind", source.kind.clone()), ("result", result.to_owned())];
         counter!("chronotick_source_answers_total", &labels).absolute(count);

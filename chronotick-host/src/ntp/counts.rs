@@ -1,7 +1,9 @@
 //! What one association has sent, and what came of it.
 
+use serde::{Deserialize, Serialize};
+
 /// What was sent and what came of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Requests sent.
     pub requests: u64,

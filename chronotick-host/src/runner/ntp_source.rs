@@ -359,7 +359,6 @@ impl Source for NtpSource {
     }
 
     fn status(&self, now: Timestamp<Local>) -> SourceStatus {
-        let counts = self.association.counts();
         let last = self.association.last();
         let (address, session) = match &self.peer {
             Peer::At { address, session, .. } => (Some(address.to_string()), session.as_ref()),
@@ -389,16 +388,8 @@ impl Source for NtpSource {
             reach: self.association.schedule().reach(),
             age_s: last.map(|l| now.since(l.local).as_secs_f64()),
             poll_s: self.association.schedule().interval().as_secs_f64(),
-            requests: counts.requests,
-            accepted: counts.accepted,
-            refused: counts.refused,
-            lost: counts.lost,
-            unsolicited: counts.unsolicited,
-            replayed: counts.replayed,
-            malformed: counts.malformed,
-            unauthenticated: counts.unauthenticated,
+            counts: self.association.counts(),
             authentication: session.map(|_| "nts".to_owned()),
-            interleaved: counts.interleaved,
             kernel_timestamps: self.kernel_arrivals,
         }
     }

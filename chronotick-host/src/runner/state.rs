@@ -16,8 +16,8 @@ impl Runner {
         let now = self.clock.now();
         let sources: Vec<_> =
             (0..).zip(&self.sources).map(|(id, source)| self.source_status(SourceId(id), &**source, now)).collect();
-        let settled: u64 = sources.iter().map(|s| s.accepted + s.refused + s.lost).sum();
-        let accepted: u64 = sources.iter().map(|s| s.accepted).sum();
+        let settled: u64 = sources.iter().map(|s| s.counts.accepted + s.counts.refused + s.counts.lost).sum();
+        let accepted: u64 = sources.iter().map(|s| s.counts.accepted).sum();
         let counts = self.pipeline.counts();
         let record = self.publisher.record().and_then(|record| record.advance(now).into());
         let synchronised = record.filter(|record| record.tier != Tier::Raw);

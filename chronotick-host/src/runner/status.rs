@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::coverage::Coverage;
 use super::socket::{PageSocket, connect, foreign, unreadable};
 use crate::error::Error;
+use crate::ntp::client::Counts;
 
 /// The state of a daemon. Durations carry their unit in the name; offsets are reference - local.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -174,26 +175,11 @@ pub struct SourceStatus {
     pub age_s: Option<f64>,
     /// The poll interval in force.
     pub poll_s: f64,
-    /// Requests sent.
-    pub requests: u64,
-    /// Answers that gave a measurement.
-    pub accepted: u64,
-    /// Answers refused.
-    pub refused: u64,
-    /// Requests without an answer in time.
-    pub lost: u64,
-    /// Packets that answered no open request: late, or forged by somebody who could not see it.
-    pub unsolicited: u64,
-    /// Packets that repeated an answer already taken.
-    pub replayed: u64,
-    /// Datagrams that were no NTP packet.
-    pub malformed: u64,
-    /// Packets that were not authentic.
-    pub unauthenticated: u64,
+    /// What was asked and what came of it; of a local reference only requests, accepted, refused and lost.
+    #[serde(flatten)]
+    pub counts: Counts,
     /// How answers are authenticated: "nts"; `null` where they are not.
     pub authentication: Option<String>,
-    /// Measurements in interleaved mode.
-    pub interleaved: u64,
     /// Measurements that used the kernel's arrival time.
     pub kernel_timestamps: u64,
 }

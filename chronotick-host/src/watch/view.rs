@@ -317,6 +317,7 @@ mod tests {
     use ratatui::backend::TestBackend;
 
     use super::*;
+    use crate::ntp::client::Counts;
     use crate::runner::journal::{Disrupted, Exchange, Served, TierChange, Writer};
     use crate::runner::status::{ExpertFamily, Experts, Forecasts};
 
@@ -395,8 +396,7 @@ mod tests {
             reach,
             age_s: Some(3.0),
             poll_s: 16.0,
-            requests: 38,
-            accepted: 38,
+            counts: Counts { requests: 38, accepted: 38, ..Counts::default() },
             kernel_timestamps: 38,
             ..SourceStatus::default()
         };
