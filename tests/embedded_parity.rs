@@ -38,7 +38,7 @@ fn a_microcontroller_publishes_what_a_host_publishes() {
 
 /// The microcontroller's capacities cost accuracy: how much, on this trace, whose truth is its offsets without the tails.
 #[test]
-fn the_small_pipeline_is_nearly_as_accurate_as_the_large_one() {
+fn the_small_pipeline_is_not_much_further_off_than_the_large_one() {
     let mut host: Pipeline = Pipeline::new(Config::default());
     let mut edge = EdgePipeline::new(Config::default());
     let samples: Vec<_> = parity::trace().take(1_000).collect();
@@ -65,7 +65,8 @@ fn the_small_pipeline_is_nearly_as_accurate_as_the_large_one() {
     for (rows, large, small) in errors {
         let rms = |square: f64| (square / f64::from(count)).sqrt() * 1e-3;
         println!("{:5} s ahead: host {:8.2} us, microcontroller {:8.2} us", rows * 16, rms(large), rms(small));
-        assert!(small < 4.0 * large, "{rows} rows ahead, the small pipeline is more than twice as far off");
+        // Three assumptions of the wander instead of ten: 2.1 times as far off a quarter of an hour ahead.
+        assert!(small < 6.25 * large, "{rows} rows ahead, the small pipeline is more than 2.5 times as far off");
     }
 }
 

@@ -134,7 +134,7 @@ fn precision() {
     }
     double_cost.print("filter_f64", "instructions");
     single_cost.print("filter_f32", "instructions");
-    println!("filter_f32_offset_error {} ns", (apart * 1e9) as u64);
+    println!("filter_f32_offset_error {} ps", (apart * 1e12) as u64);
     println!("filter_f32_rate_error {} 1e-15", (rate_apart * 1e15) as u64);
 }
 
