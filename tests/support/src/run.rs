@@ -116,6 +116,8 @@ struct Run<'a> {
     last_widths: Option<(Span, Span)>,
     silence_since: Timestamp<Local>,
     spacing: f64,
+    /// The newest gaps between exchanges, s.
+    gaps: VecDeque<f64>,
     /// When each server was last heard since the start.
     heard: Vec<Option<Timestamp<Local>>>,
     /// Conflicts that the core had reported when a liar last had the majority of those heard: what it was confined to then
@@ -184,6 +186,7 @@ fn started(scenario: &Scenario) -> Run<'_> {
         last_widths: None,
         silence_since: START,
         spacing: polls,
+        gaps: VecDeque::new(),
         poisoned: None,
         murky: None,
         ever_poisoned: false,
@@ -349,6 +352,10 @@ impl Run<'_> {
                 if let Some(last) = self.last_sample {
                     let gap = sample.local.since(last).as_secs_f64();
                     self.spacing += (gap - self.spacing) / 8.0;
+                    if self.gaps.len() == RESTS_ON {
+                        self.gaps.pop_front();
+                    }
+                    self.gaps.push_back(gap);
                 }
                 self.last_sample = Some(sample.local);
                 self.just_woken = false;
@@ -525,7 +532,9 @@ impl Run<'_> {
         }
         self.last_widths = Some((interval, bound));
         let quiet = now.since(self.silence_since).as_secs_f64();
-        let patience = self.config.holdover_after.as_secs_f64().max(16.0 * self.spacing) + 60.0;
+        // Four intervals between exchanges, and the core's running mean of 16 of them has an outage in it for a while.
+        let patience = self.config.holdover_after.as_secs_f64().max(16.0 * self.spacing);
+        let patience = patience.max(self.gaps.iter().sum::<f64>() / 4.0) + 60.0;
         if quiet > patience && estimate.tier < Tier::Holdover {
             self.violate(Law::Tier, elapsed, format!("tier {} after {quiet:.0} s of silence", estimate.tier));
         }

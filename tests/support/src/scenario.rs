@@ -213,7 +213,9 @@ impl Scenario {
         }
         if family == Family::Epochs || (chaos && random.random_bool(0.2)) {
             let edge = EDGES[random.random_range(0..EDGES.len())];
-            let before = random.random_range(0.0..seconds);
+            let before: f64 = random.random_range(0.0..seconds);
+            // What is beyond the end of 64-bit nanoseconds cannot be said.
+            let before = if edge == EDGES[4] { before.max(seconds - 86_400.0) } else { before };
             #[expect(clippy::cast_possible_truncation, reason = "hours in nanoseconds")]
             let before = (before * 1e9) as i64;
             scenario.utc = edge * SECOND - before;
