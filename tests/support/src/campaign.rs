@@ -38,7 +38,7 @@ pub const ALONE: f64 = 1.05;
 /// The aim is 1.05.
 pub const REGRET: [f64; HORIZONS.len()] = [1.3, 1.3, 1.3, 1.3, 1.3, 1.4];
 /// And so much in a single run.
-pub const WORST: f64 = 16.0;
+pub const WORST: f64 = 32.0;
 /// Fewer runs than this say nothing of either.
 const ENOUGH: u32 = 30;
 
