@@ -17,7 +17,8 @@ use crate::rank::ranked;
 
 /// Independent errors that the claim itself counts for.
 const CLAIM_WEIGHT: f32 = 4.0;
-/// A claim is not narrowed below this: the noise of the measurements is itself only estimated.
+/// A claim is not narrowed below this, nor at all where the next shorter horizon's had to be widened: the noise of the measurements
+/// is itself only estimated.
 const LEAST: f32 = 0.8;
 /// Independent errors at which the empirical quantile counts as much as Student's.
 const EMPIRICAL: f32 = 30.0;
@@ -86,7 +87,8 @@ impl<const C: usize> Calibration<C> {
     /// What the claimed variance is multiplied by to give that of the errors; `inherited` is the same at the next shorter
     /// horizon, which counts as far as nothing is known of this one.
     pub fn k2(&self, inherited: f32) -> f32 {
-        ((self.sum + CLAIM_WEIGHT * inherited) / (self.weight + CLAIM_WEIGHT)).max(LEAST)
+        let least = if inherited > 1.0 { 1.0 } else { LEAST };
+        ((self.sum + CLAIM_WEIGHT * inherited) / (self.weight + CLAIM_WEIGHT)).max(least)
     }
 
     /// The 95 % quantile of the standardised errors, with the rank of conformal prediction.

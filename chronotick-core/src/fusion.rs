@@ -88,6 +88,8 @@ const LATE: f32 = 1000.0;
 /// From there on a claim that has not been tested yet is widened by this against the next shorter horizon's, as a variance:
 /// rooms and days, which a random walk knows nothing of, come in here.
 const UNFORESEEN: f32 = 3.0;
+/// And at least by this.
+const AT_FIRST: f32 = 4.0;
 /// From this horizon on all exchanges tell alike, whatever their noise, s.
 const FAR: f32 = 4000.0;
 /// Share of the usual squared error that is added to the noise there.
@@ -270,7 +272,7 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
         let mut k2 = 1.0;
         core::array::from_fn(|i| {
             let node = &self.nodes[i];
-            let inherited = if node.horizon >= LATE * self.scale { UNFORESEEN * k2 } else { k2 };
+            let inherited = if node.horizon >= LATE * self.scale { (UNFORESEEN * k2).max(AT_FIRST) } else { k2 };
             if i + 1 < K {
                 k2 = node.calibration.k2(inherited);
             }
