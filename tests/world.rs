@@ -20,8 +20,9 @@ use std::time::Instant;
 use chronotick_tests::campaign::{Campaign, campaign};
 use chronotick_tests::details::details;
 use chronotick_tests::laws::Law;
+use chronotick_tests::outcome::HORIZONS;
 use chronotick_tests::regressions::REGRESSIONS;
-use chronotick_tests::run::{HORIZONS, run};
+use chronotick_tests::run::run;
 use chronotick_tests::scenario::{EDGES, Family, Scenario};
 use chronotick_tests::supervised::resident_mb;
 

@@ -20,6 +20,7 @@
 
 pub mod units;
 
+mod config;
 mod decay;
 
 mod rank;
@@ -39,6 +40,8 @@ pub mod stability;
 pub mod window;
 
 pub mod forecast;
+
+mod opinions;
 
 pub mod fusion;
 

@@ -9,15 +9,15 @@
 //! target(now)                     the same, as the line to publish
 //! ```
 
-use serde::{Deserialize, Serialize};
-
+pub use crate::config::{Config, Counts, WarmStart};
 use crate::estimator::exchange::Exchange;
-use crate::estimator::{Bank, Family, Line, Prediction, experts};
+use crate::estimator::{Bank, Family, Line, experts};
 use crate::fallback::{self, ClockSource, Estimate, Reason, Tier};
 use crate::forecast::{Active, Asked, Forecast, ForecastError, ForecastRequest, Model};
 use crate::fusion::{Ahead, Fusion};
 use crate::hard_bound::HardBound;
 use crate::interval::{ErrorBound, PredictionInterval};
+use crate::opinions::{predict, predict_all};
 use crate::sample::{Sample, SampleError, SourceId};
 use crate::sample_filter::Trust;
 use crate::selection::{Undecided, Verdict};
@@ -44,66 +44,6 @@ const PROVEN: u64 = 6;
 const SETTLED: u64 = 16;
 /// How often the published line is renewed while nothing arrives.
 const RENEWAL: Span = Span::from_secs(1);
-
-/// What the pipeline assumes of the world and is asked to do. [`Config::default`] suits a server on a network.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Config {
-    /// The oscillator's rate never exceeds this magnitude against its nominal frequency.
-    pub max_rate: Rate,
-    /// The oscillator's rate never differs by more than this between any two instants.
-    pub max_drift: Rate,
-    /// Resolution of the local counter.
-    pub counter_resolution: Span,
-    /// Without a sample for this long (and longer than four sampling intervals) the tier is holdover.
-    pub holdover_after: Span,
-    /// A published line is void after this long without an update.
-    pub void_after: Span,
-    /// The base step of the models' grids.
-    pub forecast_step: Span,
-    /// Which models are asked, by `Model::index`.
-    pub forecasters: [bool; 2],
-    /// How many sources are configured. Where these are three or more, none is believed alone (see `selection.rs`).
-    pub sources: u8,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            max_rate: Rate::from_ppm(500.0),
-            max_drift: Rate::from_ppm(50.0),
-            counter_resolution: Span::from_nanos(1),
-            holdover_after: Span::from_secs(64),
-            void_after: Span::from_secs(3600),
-            forecast_step: Span::from_secs(64),
-            forecasters: [true, true],
-            sources: 1,
-        }
-    }
-}
-
-/// What is known of an oscillator's rate beforehand: from a run before this one.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct WarmStart {
-    /// The slope of its offset.
-    pub rate: Rate,
-    /// Standard deviation of that.
-    pub deviation: Rate,
-}
-
-/// Counters and states for people and metrics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Counts {
-    /// Samples used.
-    pub samples_accepted: u64,
-    /// Samples refused or rejected as spikes.
-    pub samples_rejected: u64,
-    /// Questions put to the models.
-    pub forecasts_issued: u64,
-    /// Answers that passed every check.
-    pub forecasts_accepted: u64,
-    /// Answers refused, or accepted without weight.
-    pub forecasts_muted: u64,
-}
 
 /// The state machine. Its stages carry its capacities; those of a plain `Pipeline` suit a host, and a smaller one is for
 /// example `Pipeline<Bank<3, 1, 0, 0>, Fusion<10, 4, 2, 40>, Window<64, 16>, Sources<1, 64>>`, where the number of experts
@@ -664,28 +604,4 @@ impl<
     fn estimate(&self, at: Timestamp<Local>) -> Option<Estimate> {
         self.estimate(at)
     }
-}
-
-/// What every expert says about `h` seconds after the last sample, the models among them.
-fn predict_all<const F: usize, const T: usize, const R: usize, const Y: usize, const E: usize>(
-    bank: &Bank<F, T, R, Y>,
-    active: &[Option<Active>; 2],
-    h: f32,
-) -> [Prediction; E] {
-    core::array::from_fn(|index| predict::<F, T, R, Y, E>(bank, active, index, h))
-}
-
-/// What expert `index` says about `h` seconds after the last sample.
-fn predict<const F: usize, const T: usize, const R: usize, const Y: usize, const E: usize>(
-    bank: &Bank<F, T, R, Y>,
-    active: &[Option<Active>; 2],
-    index: usize,
-    h: f32,
-) -> Prediction {
-    let Some(slot) = (index + 2).checked_sub(E) else { return bank.predict(index, h) };
-    let change = active[slot].as_ref().and_then(|active| active.change(bank.at(), h, bank.line().r));
-    let Some((displacement, slope, deviation)) = change else { return Prediction::NONE };
-    #[allow(clippy::cast_possible_truncation, reason = "a claim needs no more than f32")]
-    let variance = bank.line_variance().0 as f32 + deviation * deviation;
-    Prediction { displacement, slope, variance }
 }

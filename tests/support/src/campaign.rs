@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::details::Regret;
 use crate::laws::{Law, Violation};
-use crate::run::{EXPERTS, HORIZONS, Outcome, Tally, run};
+use crate::outcome::{EXPERTS, HORIZONS, Outcome, Tally};
+use crate::run::run;
 use crate::scenario::{Family, Scenario};
 
 /// What became of a campaign.

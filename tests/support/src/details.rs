@@ -12,7 +12,7 @@ use std::fmt::Write;
 use chronotick_core::pipeline::{Config, Pipeline};
 
 use crate::campaign::{Campaign, Cell};
-use crate::run::{EXPERTS, HORIZONS, Tally};
+use crate::outcome::{EXPERTS, HORIZONS, Tally};
 use crate::scenario::Family;
 
 /// One run and horizon, and the expert that was best there.

@@ -14,6 +14,7 @@ pub mod details;
 pub mod laws;
 pub mod live;
 pub mod loopback;
+pub mod outcome;
 pub mod regressions;
 pub mod relay;
 pub mod run;

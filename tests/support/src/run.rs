@@ -17,11 +17,10 @@ use rand::RngExt;
 
 use crate::answers::Answers;
 use crate::laws::{Law, Violation};
+use crate::outcome::{EXPERTS, HORIZONS, Outcome, Tally};
 use crate::scenario::{Interruption, Scenario};
 use crate::wire::{Heard, Line, Wire};
 
-/// Horizons at which frozen predictions are judged, in s.
-pub const HORIZONS: [f64; 6] = [0.0, 64.0, 256.0, 1024.0, 4096.0, 14_400.0];
 /// Seconds between freezes.
 const FREEZE: f64 = 256.0;
 /// Seconds before the first.
@@ -32,58 +31,6 @@ const FINE_STEP: f64 = 64.0;
 const RESTS_ON: usize = 64;
 /// Violations kept of one run; one is enough to fail.
 const KEPT: usize = 8;
-
-/// What was seen at one horizon.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Tally {
-    /// Predictions judged.
-    pub count: u32,
-    /// Sum of squared errors, s^2.
-    pub squares: f64,
-    /// Inside the 95 % interval.
-    pub inside: u32,
-    /// Sum of the interval's full widths, s.
-    pub width: f64,
-    /// Sum of squared errors of every expert, for the best of them; s^2.
-    pub experts: [f64; EXPERTS],
-    /// The largest error, s, and when it was judged, in s after the start.
-    pub largest: (f64, f64),
-}
-
-impl Tally {
-    const EMPTY: Self =
-        Self { count: 0, squares: 0.0, inside: 0, width: 0.0, experts: [0.0; EXPERTS], largest: (0.0, 0.0) };
-
-    /// The expert with the least error and its sum of squares; `None` where too few forecasts were judged.
-    pub fn best(&self) -> Option<(usize, f64)> {
-        let best = self.experts.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1))?;
-        (self.count >= 4 && self.squares > 0.0).then(|| (best.0, best.1.max(1e-30)))
-    }
-}
-
-/// Experts compared.
-pub const EXPERTS: usize = 34;
-
-/// How a run went.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Outcome {
-    /// The run.
-    pub scenario: Scenario,
-    /// By [`HORIZONS`].
-    pub tallies: [Tally; HORIZONS.len()],
-    /// The first few.
-    pub violations: Vec<Violation>,
-    /// All.
-    pub violated: u32,
-    /// Exchanges delivered.
-    pub samples: u64,
-    /// Conflicts with the bound that the core reported.
-    pub conflicts: u32,
-    /// The largest error with fresh measurements, as a share of what its exchanges allow.
-    pub strain: f64,
-    /// A digest of everything that was served: two runs of one seed agree in it.
-    pub digest: u64,
-}
 
 struct Pending {
     target: Timestamp<Local>,

@@ -1,0 +1,408 @@
+//! One horizon: the forecasts under test there, what the experts' errors were, and what follows for their weights.
+
+use super::Fused;
+use crate::calibration::Calibration;
+use crate::decay::forgotten;
+use crate::estimator::{Line, Prediction};
+use crate::rank::ranked;
+use crate::units::{Local, Span, Timestamp};
+
+/// The most that evidence may count, in independent forecasts.
+const MAX_EVIDENCE: f32 = 200.0;
+/// How strongly overlapping forecasts are discounted.
+const OVERLAP: f32 = 0.5;
+/// Share of the next shorter horizon's log weight that is added; all of it while there is no evidence of one's own.
+const NEIGHBOUR: f32 = 0.8;
+/// Evidence at which that share has fallen half way.
+const OWN: f32 = 8.0;
+/// The neighbour's word is limited to this, divided by one's own evidence.
+const NEIGHBOUR_LIMIT: f32 = 5.0;
+/// What an expert's own claim counts for, in independent forecasts.
+const CLAIM: f32 = 0.5;
+/// Claims count from this many intervals between exchanges on.
+const CLAIM_SPACINGS: f32 = 2.0;
+/// The most forecasts that a stray present counts for.
+const STRAY_TRIALS: f32 = 2.0;
+/// Where that saturates, and how far what is beyond the best loss counts once the horizon has been tested, both as a share of
+/// that loss.
+const STRAY_NEAR: f32 = 8.0;
+const STRAY_FAR: f32 = 50.0;
+/// Squared errors are capped at this multiple of the usual one.
+const CAP: f32 = 400.0;
+/// An exchange loses weight once the best expert's squared error is beyond this multiple of the usual one.
+const SPIKE: f32 = 4.0;
+/// A spike counts for no less than the inverse square of this, as against an exchange that is none.
+const MOST_DOUBT: f32 = 1e6;
+/// Log weights below this do not take part.
+const NEGLIGIBLE: f32 = -6.0;
+/// Forecasts of a model that must have been scored at a horizon before it is heard there.
+pub(super) const PROBATION: u8 = 24;
+/// One of so many slots for frozen forecasts is in use when exchanges come regularly.
+const SPARE: i64 = 4;
+/// The weighted distribution is trimmed to its middle, from this share to the rest.
+const TRIM: f32 = 0.3;
+/// Seconds over which skill forgets, and at least so many horizons.
+const MEMORY: (f32, f32) = (14400.0, 20.0);
+/// Seconds over which calibration forgets, and at least so many horizons.
+const CALIBRATION_MEMORY: (f32, f32) = (86400.0, 10.0);
+/// From this horizon on all exchanges tell alike, whatever their noise, s.
+const FAR: f32 = 4000.0;
+/// Share of the usual squared error that is added to the noise there.
+const FAR_FLOOR: f32 = 0.1;
+/// From this horizon on the filtered estimate is the better witness of the fused forecast's error, s.
+pub(super) const LATE: f32 = 1000.0;
+
+/// The state of one horizon.
+#[derive(Clone, Debug)]
+pub(super) struct Node<const E: usize, const P: usize, const C: usize> {
+    pub(super) horizon: f32,
+    /// The same.
+    reach: Span,
+    pub(super) frozen: heapless::Deque<Frozen<E>, P>,
+    pub(super) skill: [Skill; E],
+    /// What the median expert's squared error usually is, s^2.
+    level: f32,
+    /// Discounted number of scored forecasts, and the interval between them.
+    scored: f32,
+    spacing: f32,
+    last_scored: Option<Timestamp<Local>>,
+    /// Experts from this index on are on probation: they are scored before they are heard.
+    unproven: usize,
+    /// Log weights, zero for the best.
+    pub(super) log_weight: [f32; E],
+    /// The variance that each expert claims of late, s^2.
+    claim: [f32; E],
+    /// Mean variance of the exchanges that scored, s^2.
+    noise: f32,
+    /// The least loss of any expert, s^2.
+    least: f32,
+    /// The part of them that this horizon's own forecasts tell, and for how many forecasts they count.
+    own: [f32; E],
+    evidence: f32,
+    /// Whether `own` waits for what has been learned since.
+    pub(super) unjudged: bool,
+    pub(super) calibration: Calibration<C>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Skill {
+    pub(super) loss: f32,
+    pub(super) weight: f32,
+    /// Forecasts scored, up to the end of probation.
+    pub(super) trials: u8,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Frozen<const E: usize> {
+    at: Timestamp<Local>,
+    line: Line,
+    displacement: [f32; E],
+    slope: [f32; E],
+    fused: f32,
+    fused_slope: f32,
+    deviation: f32,
+}
+
+/// What a sample says of the forecasts under test: see [`super::Fusion::score`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Witness {
+    pub(super) at: Timestamp<Local>,
+    /// Offset, s, and variance, s^2.
+    pub(super) raw: (f64, f32),
+    pub(super) filtered: (f64, f32),
+    pub(super) scale: f32,
+}
+
+#[allow(clippy::needless_range_loop, reason = "experts are one index into several arrays")]
+#[allow(clippy::cast_possible_truncation, reason = "what is said under Numerics")]
+impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
+    /// A horizon of `horizon` s at which nothing is known but `prior`, the experts' log weights.
+    pub(super) fn new(horizon: f64, prior: [f32; E]) -> Self {
+        Self {
+            horizon: horizon as f32,
+            reach: Span::from_secs_f64(horizon),
+            frozen: heapless::Deque::new(),
+            skill: [Skill::default(); E],
+            level: f32::INFINITY,
+            scored: 0.0,
+            spacing: 16.0,
+            last_scored: None,
+            unproven: E - 2,
+            log_weight: prior,
+            claim: [f32::NAN; E],
+            noise: 0.0,
+            least: f32::INFINITY,
+            own: [0.0; E],
+            evidence: 0.0,
+            unjudged: true,
+            calibration: Calibration::new(),
+        }
+    }
+
+    pub(super) fn wants(&self, at: Timestamp<Local>) -> bool {
+        match self.frozen.back() {
+            None => true,
+            Some(last) => at.since(last.at).saturating_mul(const { slots(P) }) >= self.reach.saturating_mul(SPARE),
+        }
+    }
+
+    pub(super) fn freeze(&mut self, at: Timestamp<Local>, line: Line, predictions: &[Prediction; E], fused: &Fused) {
+        if self.frozen.is_full() {
+            self.frozen.pop_front();
+        }
+        self.claim = core::array::from_fn(|i| {
+            if predictions[i].displacement.is_finite() { predictions[i].variance } else { f32::NAN }
+        });
+        self.unjudged = true;
+        let _ = self.frozen.push_back(Frozen {
+            at,
+            line,
+            displacement: core::array::from_fn(|i| predictions[i].displacement),
+            slope: core::array::from_fn(|i| predictions[i].slope),
+            fused: fused.displacement,
+            fused_slope: fused.slope,
+            deviation: fused.deviation,
+        });
+    }
+
+    /// The bank's reference moved by `shift` s.
+    pub(super) fn rebase(&mut self, shift: f64) {
+        for frozen in self.frozen.iter_mut() {
+            frozen.line.x -= shift;
+        }
+    }
+
+    /// Whether a frozen forecast's horizon has passed.
+    pub(super) fn is_due(&self, at: Timestamp<Local>) -> bool {
+        self.frozen.front().is_some_and(|frozen| {
+            let age = at.since(frozen.at);
+            age >= self.reach && age > Span::ZERO
+        })
+    }
+
+    pub(super) fn score(&mut self, witness: &Witness, inherited: f32) {
+        let at = witness.at;
+        while self.is_due(at) {
+            // The slot is taken out even when it is too old to be a fair test of this horizon.
+            let Some(frozen) = self.frozen.pop_front() else { break };
+            let age = at.since(frozen.at).as_secs_f64();
+            if age as f32 > 2.0 * self.horizon + 256.0 * witness.scale {
+                continue;
+            }
+            self.score_one(&frozen, age, witness, inherited);
+            self.unjudged = true;
+        }
+    }
+
+    fn score_one(&mut self, frozen: &Frozen<E>, age: f64, witness: &Witness, inherited: f32) {
+        let &Witness { at, raw, filtered, scale } = witness;
+        let extra = age as f32 - self.horizon;
+        let (target, noise) = raw;
+        // Long after the freeze the filtered estimate is the better witness of how wrong the forecast was.
+        let late = self.horizon >= LATE * scale && filtered.1 < noise;
+        let base = (frozen.line.x + frozen.line.r * age - target) as f32;
+        let mut square = [f32::NAN; E];
+        let mut known: heapless::Vec<f32, E> = heapless::Vec::new();
+        for i in 0..E {
+            if frozen.displacement[i].is_finite() {
+                let error = base + frozen.displacement[i] + frozen.slope[i] * extra;
+                square[i] = error * error;
+                let _ = known.push(square[i]);
+            }
+        }
+        if known.is_empty() {
+            return;
+        }
+        let least = known.iter().fold(f32::INFINITY, |a, &b| if b < a { b } else { a });
+        let middle = known.len() / 2;
+        // An exchange that contradicts all experts alike tells nothing about them.
+        let median = ranked(&mut known, middle);
+        let usual = self.level.min(median);
+        let typical = usual + noise;
+        if self.level.is_finite() {
+            self.level += (median.min(4.0 * self.level) - self.level) / 16.0;
+        } else {
+            self.level = median;
+        }
+        let elapsed = self.last_scored.map_or(0.0, |last| at.since(last).as_secs_f64() as f32);
+        self.last_scored = Some(at);
+        let keep = 1.0 - forgotten(elapsed, (MEMORY.0 * scale).max(MEMORY.1 * self.horizon));
+        self.scored = self.scored * keep + 1.0;
+        if elapsed > 0.0 {
+            self.spacing += (elapsed - self.spacing) / self.scored.min(50.0);
+        }
+        let floor = if self.horizon >= FAR * scale { FAR_FLOOR * usual } else { 0.0 };
+        // Nor does one that even the best expert is far from: a spike.
+        let plausible = SPIKE * typical;
+        let doubt = if least > plausible { (least / plausible).min(MOST_DOUBT) } else { 1.0 };
+        // And what was frozen in doubt, by a young clock, is no measure of the experts of today.
+        let doubted = frozen.deviation * frozen.deviation;
+        let importance = 1.0 / ((noise + floor + doubted).max(1e-18) * doubt * doubt);
+        let cap = CAP * typical;
+        // Experts that have always been scored together have the same weight, so what follows from it is worked out once.
+        let (mut weight, mut kept, mut total, mut gain) = (f32::NAN, 0.0, 0.0, 0.0);
+        for (i, (skill, &square)) in self.skill.iter_mut().zip(&square).enumerate() {
+            if skill.weight != weight {
+                weight = skill.weight;
+                kept = weight * keep;
+                total = kept + importance;
+                gain = importance / total;
+            }
+            if !square.is_finite() {
+                skill.weight = kept;
+                continue;
+            }
+            skill.loss += (if square > cap { cap } else { square } - skill.loss) * gain;
+            skill.weight = total;
+            if i == 0 {
+                self.noise += (noise - self.noise) * gain;
+            }
+            skill.trials = skill.trials.saturating_add(1);
+        }
+        let error = base + frozen.fused + frozen.fused_slope * extra;
+        let error = if late { error + (target - filtered.0) as f32 } else { error };
+        let noise = if late { filtered.1 } else { noise };
+        let memory = (CALIBRATION_MEMORY.0 * scale).max(CALIBRATION_MEMORY.1 * self.horizon);
+        let keep = 1.0 - forgotten(elapsed, memory);
+        self.calibration.learn(error, doubted, noise, keep, self.overlap(), inherited);
+    }
+
+    /// What this horizon's own forecasts say of the experts, and a little of what they say themselves.
+    ///
+    /// In a horizon's first forecasts luck tells more than skill: a loose filter is as likely to be close as a stiff one, while
+    /// it claims far less. So each expert's claim counts as a fraction of one forecast, which favours the tightest
+    /// claim that nothing has contradicted, and is forgotten once there are forecasts to judge by.
+    pub(super) fn judge(&mut self) {
+        self.evidence = (self.scored / self.overlap()).min(MAX_EVIDENCE);
+        let (mut best, mut most, mut fewest) = (f32::INFINITY, 1e-30, f32::INFINITY);
+        for skill in self.skill.iter().filter(|skill| skill.weight > 0.0) {
+            best = if skill.loss < best { skill.loss } else { best };
+            most = if skill.weight > most { skill.weight } else { most };
+            fewest = if skill.weight < fewest { skill.weight } else { fewest };
+        }
+        let scored = best.is_finite();
+        let mediocre = if fewest < most { self.mediocre(best) } else { best };
+        // Between two exchanges a claim is about another span than the one that is scored.
+        let faith = if self.horizon < CLAIM_SPACINGS * self.spacing { 0.0 } else { CLAIM };
+        let (told, said) = (self.evidence / (self.evidence + faith), faith / (self.evidence + faith));
+        let mut losses = [f32::NAN; E];
+        for i in 0..E {
+            let Skill { loss, weight, .. } = self.skill[i];
+            let claims = self.claim[i].is_finite();
+            losses[i] = if weight > 0.0 {
+                // An expert that has been scored less than the others is taken to be mediocre where it was not.
+                let loss = if weight < most { partly_known(loss, weight, most, mediocre) } else { loss };
+                if claims && faith > 0.0 { told * loss + said * (self.claim[i] + self.noise) } else { loss }
+            } else if claims && !scored {
+                self.claim[i] + self.noise
+            } else {
+                f32::NAN
+            };
+        }
+        let least = losses.iter().fold(f32::INFINITY, |a, &b| if b < a { b } else { a }).max(1e-30);
+        self.least = least;
+        let (weight, scale) = (-0.5 * (self.evidence + faith), 1.0 / least);
+        for (own, loss) in self.own.iter_mut().zip(losses) {
+            *own = if loss > least { weight * libm::logf(loss * scale) } else { 0.0 };
+        }
+    }
+
+    /// The log weights, with what the next shorter horizon and the present say.
+    pub(super) fn weigh(&mut self, shorter: &[f32; E], handicap: &[f32; E], stray: &[f32; E]) {
+        let evidence = self.evidence;
+        let share = NEIGHBOUR + (1.0 - NEIGHBOUR) / (1.0 + evidence / OWN);
+        let limit = -NEIGHBOUR_LIMIT / (evidence + 0.3);
+        let mut highest = f32::NEG_INFINITY;
+        let trials = (0.5 + 0.5 * evidence).min(STRAY_TRIALS);
+        let tested = evidence.min(1.0);
+        for i in 0..E {
+            let said = share * shorter[i];
+            let mut log_weight = self.own[i] + handicap[i] + if said > limit { said } else { limit };
+            if self.horizon > 0.0 {
+                let ratio = (stray[i] / self.least).min(1e6);
+                let far = (ratio - 1.0).clamp(0.0, STRAY_FAR);
+                log_weight -= 0.5 * trials * ratio / (1.0 + ratio / STRAY_NEAR) + tested * far;
+            }
+            self.log_weight[i] = log_weight;
+            highest = if log_weight > highest { log_weight } else { highest };
+        }
+        for weight in &mut self.log_weight {
+            *weight -= highest;
+        }
+    }
+
+    /// How many forecasts of this horizon are worth one independent one.
+    fn overlap(&self) -> f32 {
+        if self.horizon > 0.0 { 1.0 + OVERLAP * self.horizon / self.spacing.max(1e-3) } else { 1.0 }
+    }
+
+    /// The median loss of those scored.
+    fn mediocre(&self, best: f32) -> f32 {
+        let mut losses: heapless::Vec<f32, E> = heapless::Vec::new();
+        for skill in self.skill.iter().filter(|s| s.weight > 0.0) {
+            let _ = losses.push(skill.loss);
+        }
+        let middle = losses.len() / 2;
+        if losses.is_empty() { best } else { ranked(&mut losses, middle) }
+    }
+
+    pub(super) fn fuse(&self, predictions: &[Prediction; E]) -> Fused {
+        let speaks = |i: usize| {
+            predictions[i].displacement.is_finite() && (i < self.unproven || self.skill[i].trials >= PROBATION)
+        };
+        let mut highest = f32::NEG_INFINITY;
+        for i in (0..E).filter(|&i| speaks(i)) {
+            highest = if self.log_weight[i] > highest { self.log_weight[i] } else { highest };
+        }
+        // Those whose word counts with their weights, in the order of what they say.
+        let mut order: heapless::Vec<(f32, f32, usize), E> = heapless::Vec::new();
+        let mut total = 0.0;
+        for (i, &Prediction { displacement, .. }) in predictions.iter().enumerate() {
+            let evidence = self.log_weight[i] - highest;
+            if speaks(i) && evidence > NEGLIGIBLE {
+                let weight = libm::expf(evidence);
+                total += weight;
+                let at = order.partition_point(|other| other.0 <= displacement);
+                let _ = order.insert(at, (displacement, weight, i));
+            }
+        }
+        let (low, high) = (TRIM * total, (1.0 - TRIM) * total);
+        let (mut passed, mut mass, mut sum, mut slope, mut variance) = (0.0_f32, 0.0, 0.0, 0.0, 0.0);
+        for &(value, weight, i) in &order {
+            let from = if passed > low { passed } else { low };
+            passed += weight;
+            let to = if passed < high { passed } else { high };
+            if to > from {
+                let inside = to - from;
+                mass += inside;
+                sum += inside * value;
+                slope += inside * predictions[i].slope;
+                variance += inside * predictions[i].variance;
+            }
+        }
+        let scale = 1.0 / mass;
+        let displacement = sum * scale;
+        let mut spread = 0.0_f32;
+        for &(value, weight, _) in &order {
+            let away = value - displacement;
+            spread += weight / total * away * away;
+        }
+        Fused { displacement, slope: slope * scale, deviation: libm::sqrtf(variance * scale + spread) }
+    }
+}
+
+/// A small number as the other type.
+const fn slots(count: usize) -> i64 {
+    assert!(count < 1 << 16, "far more forecasts than memory");
+    #[allow(clippy::cast_possible_wrap, reason = "just checked")]
+    let slots = count as i64;
+    slots
+}
+
+/// A loss that is known with a weight of `weight` out of `most`. Out of line, or the compiler works it out for every expert and
+/// then throws it away.
+#[cold]
+#[inline(never)]
+fn partly_known(loss: f32, weight: f32, most: f32, otherwise: f32) -> f32 {
+    otherwise + (loss - otherwise) * (weight / most)
+}
