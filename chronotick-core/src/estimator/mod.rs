@@ -8,7 +8,7 @@
 //! **Experts**, in the order of their indices:
 //! 1. `F` lines, one per wander;
 //! 2. `T` lines with temperature held at its present value, then the same `T` with temperature returning to its mean, then
-//!    with temperature following its trend for a while;
+//!    with temperature following its trend for a while; half of the `T` take the crystal to lag behind the thermometer;
 //! 3. hold: the present offset stays, or moves at the leading filter's rate as far as that is significant;
 //! 4. mean reversion: the rate returns to its average over several time constants;
 //! 5. the daily pattern, once more than a day is known;
@@ -41,6 +41,8 @@ const TEMPERATURE_AVERAGE: f32 = 4800.0;
 /// time constant of that, as a share of the average's. A ramp is ahead of its mean by what it rises in the average's time, so the
 /// third of these goes on at its slope, and comes to an end.
 const WAYS: [(f32, f32); 3] = [(0.0, 1.0), (-1.0, 0.5), (0.35, 0.35)];
+/// How far a crystal is behind the thermometer, as a time constant, s: the mass of its board, less that of the sensor.
+const LAG: f32 = 150.0;
 /// Share of the temperature's distance from its mean that it may move either way in the average's time, unforeseen.
 const UNSURE: f32 = 0.5;
 const DAY: f64 = 86400.0;
@@ -57,6 +59,11 @@ const PER_TEMPERATURE: usize = WAYS.len();
 pub const fn experts(filters: usize, temperature_filters: usize, reversions: usize, day_bins: usize) -> usize {
     let daily = if day_bins > 0 { 1 } else { 0 };
     filters + temperature_filters * PER_TEMPERATURE + HOLDS + reversions + daily + 2
+}
+
+/// Which of `filters` temperature filters take the crystal to be behind the thermometer: every other one, but never all.
+const fn lags(index: usize, filters: usize) -> bool {
+    filters > 1 && index & 1 == 0
 }
 
 /// What kind of expert an index stands for.
@@ -170,7 +177,16 @@ pub struct Bank<const F: usize = 10, const T: usize = 5, const R: usize = 6, con
 struct Warmth {
     zero: f64,
     now: f32,
+    /// The same, of what is [`LAG`] behind the thermometer.
+    lagging: f32,
     mean: Average<f32>,
+}
+
+impl Warmth {
+    /// The temperature that temperature filter `index` of `filters` goes by.
+    const fn felt(&self, index: usize, filters: usize) -> f32 {
+        if lags(index, filters) { self.lagging } else { self.now }
+    }
 }
 
 /// An exponentially weighted mean that is unbiased from the start.
@@ -257,24 +273,28 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, 
     pub fn advance(&mut self, at: Timestamp<Local>, temperature: Option<f64>) {
         let dt = at.since(self.at).as_secs_f64().max(0.0);
         self.at = at;
-        let before = self.temperature.map(|w| w.now);
+        let before = self.temperature.map(|w| [w.now, w.lagging]);
         if temperature.is_some() && self.temperature.is_none() {
             self.warm_up();
         }
         if let Some(now) = temperature {
-            let warmth = self.temperature.get_or_insert(Warmth { zero: now, now: 0.0, mean: Average::default() });
+            let warmth =
+                self.temperature.get_or_insert(Warmth { zero: now, now: 0.0, lagging: 0.0, mean: Average::default() });
             warmth.now = (now - warmth.zero) as f32;
+            warmth.lagging += (warmth.now - warmth.lagging) * forgotten((dt as f32).max(1e-3), LAG * self.scale);
             warmth.mean.add(warmth.now, forgotten((dt as f32).max(1e-3), TEMPERATURE_AVERAGE * self.scale), 1.0);
         }
-        let now = self.temperature.map(|w| w.now);
-        let u = f64::from(0.5 * (before.or(now).unwrap_or(0.0) + now.unwrap_or(0.0)));
+        let now = self.temperature.map_or([0.0; 2], |w| [w.now, w.lagging]);
+        let before = before.unwrap_or(now);
+        // The mean temperature meanwhile, as it is and as it is felt behind.
+        let mean = [0, 1].map(|which| f64::from(0.5 * (before[which] + now[which])));
         let step = Step::new(dt);
         for filter in &mut self.plain {
             filter.predict(&step, 0.0);
         }
         if self.temperature.is_some() {
-            for filter in &mut self.warm {
-                filter.predict(&step, u);
+            for (index, filter) in self.warm.iter_mut().enumerate() {
+                filter.predict(&step, mean[usize::from(lags(index, T))]);
             }
         }
         if dt > 0.0 {
@@ -338,14 +358,18 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, 
         if index < T * PER_TEMPERATURE {
             let Some(warmth) = self.temperature else { return Prediction::NONE };
             let (f, (share, time)) = (&self.warm[index % T], WAYS[index / T]);
-            // Integral of the temperature over the horizon.
+            // Integral of the temperature over the horizon, and where it ends.
             let away = warmth.now - warmth.mean.mean().unwrap_or(warmth.now);
             let tau = time * TEMPERATURE_AVERAGE * self.scale;
             let (move_on, moved) = (share * away, if share == 0.0 { 0.0 } else { forgotten(h, tau) });
-            let area = warmth.now * h + move_on * (h - tau * moved);
+            // What lags catches up meanwhile.
+            let (behind, late) = (warmth.felt(index % T, T) - warmth.now, LAG * self.scale);
+            let caught_up = if behind == 0.0 { 0.0 } else { forgotten(h, late) };
+            let area = warmth.now * h + move_on * (h - tau * moved) + behind * late * caught_up;
+            let then = warmth.now + move_on * moved + behind * (1.0 - caught_up);
             let k = f.k as f32;
             let unsure = UNSURE * k * away * h * h / (h + TEMPERATURE_AVERAGE * self.scale);
-            let said = relative(line, f, k * area, k * (warmth.now + move_on * moved), h);
+            let said = relative(line, f, k * area, k * then, h);
             return Prediction { variance: said.variance + unsure * unsure, ..said };
         }
         // What follows are variations on the leading filter.
@@ -382,7 +406,7 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, 
             (&self.plain[index], self.plain[index].r)
         } else if let (Some(warmth), true) = (self.temperature, index - F < T * PER_TEMPERATURE) {
             let filter = &self.warm[(index - F) % T];
-            (filter, filter.rate(f64::from(warmth.now)))
+            (filter, filter.rate(f64::from(warmth.felt((index - F) % T, T))))
         } else {
             return Prediction::NONE;
         };
