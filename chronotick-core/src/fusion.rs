@@ -50,7 +50,7 @@ pub const fn horizons<const K: usize>() -> [f64; K] {
 /// rooms and days, which a random walk knows nothing of, come in here.
 const UNFORESEEN: f32 = 3.0;
 /// And at least by this.
-const AT_FIRST: f32 = 4.0;
+const AT_FIRST: f32 = 5.0;
 
 /// The experts' weights and forecasts under test at every horizon: `E` experts, `K` horizons, `P` frozen forecasts and `C`
 /// scores for calibration per horizon.

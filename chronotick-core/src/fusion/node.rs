@@ -16,9 +16,9 @@ const NEIGHBOUR: f32 = 0.8;
 /// Evidence at which that share has fallen half way.
 const OWN: f32 = 8.0;
 /// The neighbour's word is limited to this, divided by one's own evidence.
-const NEIGHBOUR_LIMIT: f32 = 5.0;
+const NEIGHBOUR_LIMIT: f32 = 6.0;
 /// What an expert's own claim counts for, in independent forecasts.
-const CLAIM: f32 = 0.5;
+const CLAIM: f32 = 0.4;
 /// Claims count from this many intervals between exchanges on.
 const CLAIM_SPACINGS: f32 = 2.0;
 /// The most forecasts that a stray present counts for.
