@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::interval::{ErrorBound, PredictionInterval};
+use crate::selection::Undecided;
 use crate::served::Target;
 use crate::units::{Local, Offset, Span, Timestamp};
 
@@ -110,6 +111,15 @@ reasons! {
     AwaitingMajority = 12, "waiting to hear a majority of the configured time servers";
     /// Fewer than a majority of the configured servers answer: a lie of one of them would go unnoticed.
     FewServers = 13, "fewer than a majority of the configured time servers answer";
+}
+
+impl From<Undecided> for Reason {
+    fn from(undecided: Undecided) -> Self {
+        match undecided {
+            Undecided::Waiting => Self::AwaitingMajority,
+            Undecided::NoMajority => Self::NoMajority,
+        }
+    }
 }
 
 impl core::fmt::Display for Reason {

@@ -577,15 +577,6 @@ impl<
     }
 }
 
-impl From<Undecided> for Reason {
-    fn from(undecided: Undecided) -> Self {
-        match undecided {
-            Undecided::Waiting => Self::AwaitingMajority,
-            Undecided::NoMajority => Self::NoMajority,
-        }
-    }
-}
-
 impl<
     const F: usize,
     const T: usize,

@@ -15,3 +15,11 @@ pub mod writer;
 pub(crate) mod atomic {
     pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering, fence};
 }
+
+/// Where a test has a page to itself: in a folder of its own.
+#[cfg(test)]
+fn scratch(name: &str) -> std::path::PathBuf {
+    let folder = std::env::temp_dir().join(format!("chronotick-page-{}-{name}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    folder.join("clock")
+}

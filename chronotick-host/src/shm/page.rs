@@ -297,13 +297,8 @@ mod tests {
 
     use super::*;
     use crate::reader::Reader;
+    use crate::shm::scratch;
     use crate::shm::writer::PageWriter;
-
-    fn scratch(name: &str) -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("chronotick-page-{}-{name}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        folder.join("clock")
-    }
 
     #[test]
     fn what_is_not_a_page_is_refused_with_what_to_do() {

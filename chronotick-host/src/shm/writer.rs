@@ -251,12 +251,7 @@ mod tests {
     use super::*;
     use crate::doc;
     use crate::reader::Reader;
-
-    fn scratch(name: &str) -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("chronotick-page-{}-{name}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        folder.join("clock")
-    }
+    use crate::shm::scratch;
 
     #[test]
     fn one_writer_at_a_time() {
