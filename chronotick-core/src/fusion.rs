@@ -28,7 +28,8 @@ use core::cell::OnceCell;
 
 use node::{LATE, Node, PROBATION, Witness};
 
-use crate::estimator::{Line, Prediction};
+use crate::estimator::Line;
+use crate::opinions::Opinions;
 use crate::units::{Local, Timestamp};
 
 /// The horizons, in s for a time scale of one.
@@ -45,6 +46,9 @@ pub const fn horizons<const K: usize>() -> [f64; K] {
     }
     chosen
 }
+
+/// Where what they say is put in order, an expert's index has six bits.
+pub(crate) const MOST_EXPERTS: usize = 1 << 6;
 
 /// From there on a claim that has not been tested yet is widened by this against the next shorter horizon's, as a variance:
 /// rooms and days, which a random walk knows nothing of, come in here.
@@ -120,9 +124,9 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
     }
 
     /// Notes how far each expert's estimate of the present is from the `fused` one. Those without one follow the base line.
-    pub fn mark_strays(&mut self, present: &[Prediction; E], fused: &Fused) {
-        for (stray, prediction) in self.stray.iter_mut().zip(present) {
-            let line = if prediction.displacement.is_finite() { prediction.displacement } else { 0.0 };
+    pub fn mark_strays(&mut self, present: &Opinions<E>, fused: &Fused) {
+        for (stray, displacement) in self.stray.iter_mut().zip(present.displacement) {
+            let line = if displacement.is_finite() { displacement } else { 0.0 };
             let distance = line - fused.displacement;
             *stray = distance * distance;
         }
@@ -159,20 +163,20 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
         })
     }
 
-    /// The fused forecast at `node` from the experts' predictions.
-    pub fn fuse(&self, node: usize, predictions: &[Prediction; E]) -> Fused {
-        self.nodes[node].fuse(predictions)
+    /// The fused forecast at `node` from the experts' opinions.
+    pub fn fuse(&self, node: usize, opinions: &Opinions<E>) -> Fused {
+        self.nodes[node].fuse(opinions)
     }
 
-    /// The fused forecasts at every horizon, `predict` being asked for those that have not been made since the last
-    /// [`Fusion::forget_curve`].
-    pub fn curve(&self, predict: impl Fn(f32) -> [Prediction; E]) -> &[Ahead; K] {
+    /// The fused forecasts for every horizon from the last sample on, which was at `at` and left the base line at `line`. `ask` is
+    /// asked for the opinions that have not been heard since the last [`Fusion::forget_curve`].
+    pub fn curve(&self, at: Timestamp<Local>, line: Line, ask: impl Fn(f32) -> Opinions<E>) -> &[Ahead; K] {
         self.curve.get_or_init(|| {
             let inherited = self.inherited();
             let mut widest = 0.0f32;
             core::array::from_fn(|i| {
                 let node = &self.nodes[i];
-                let fused = node.fuse(&predict(node.horizon));
+                let fused = node.frozen_at(at, line).unwrap_or_else(|| node.fuse(&ask(node.horizon)));
                 let factor = node.calibration.factor(node.calibration.k2(inherited[i]));
                 // Nobody knows the further future better than the nearer one.
                 widest = widest.max(factor * fused.deviation);
@@ -192,15 +196,8 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
     }
 
     /// Freezes the forecasts made at `at` for `node`.
-    pub fn freeze(
-        &mut self,
-        node: usize,
-        at: Timestamp<Local>,
-        line: Line,
-        predictions: &[Prediction; E],
-        fused: &Fused,
-    ) {
-        self.nodes[node].freeze(at, line, predictions, fused);
+    pub fn freeze(&mut self, node: usize, at: Timestamp<Local>, line: Line, opinions: &Opinions<E>, fused: &Fused) {
+        self.nodes[node].freeze(at, line, opinions, fused);
     }
 
     /// The best of the first `count` experts at `node`.

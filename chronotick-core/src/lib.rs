@@ -23,6 +23,8 @@ pub mod units;
 mod config;
 mod decay;
 
+mod evidence;
+
 mod rank;
 
 pub mod sample;

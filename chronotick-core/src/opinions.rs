@@ -1,28 +1,42 @@
-//! What every expert says of the time ahead: the bank's own and the models, in the order of their indices.
+//! What every expert says of one instant ahead: the bank's own and the models, in the order of their indices.
 
 use crate::estimator::{Bank, Prediction};
 use crate::forecast::Active;
 
-/// What every expert says about `h` seconds after the last sample, the models among them.
-pub(crate) fn predict_all<const F: usize, const T: usize, const R: usize, const Y: usize, const E: usize>(
-    bank: &Bank<F, T, R, Y>,
-    active: &[Option<Active>; 2],
-    h: f32,
-) -> [Prediction; E] {
-    core::array::from_fn(|index| predict::<F, T, R, Y, E>(bank, active, index, h))
+/// What every expert says: one array for each number, so that what is done to all of them is done to several at once.
+#[derive(Clone, Debug)]
+pub struct Opinions<const E: usize> {
+    /// Beyond the base line, s. NaN: this expert has nothing to say.
+    pub displacement: [f32; E],
+    /// Slope beyond the base line's rate, s/s.
+    pub slope: [f32; E],
+    /// Claimed variance, s^2.
+    pub variance: [f32; E],
 }
 
-/// What expert `index` says about `h` seconds after the last sample.
-pub(crate) fn predict<const F: usize, const T: usize, const R: usize, const Y: usize, const E: usize>(
-    bank: &Bank<F, T, R, Y>,
-    active: &[Option<Active>; 2],
-    index: usize,
-    h: f32,
-) -> Prediction {
-    let Some(slot) = (index + 2).checked_sub(E) else { return bank.predict(index, h) };
-    let change = active[slot].as_ref().and_then(|active| active.change(bank.at(), h, bank.line().r));
-    let Some((displacement, slope, deviation)) = change else { return Prediction::NONE };
-    #[allow(clippy::cast_possible_truncation, reason = "a claim needs no more than f32")]
-    let variance = bank.line_variance().0 as f32 + deviation * deviation;
-    Prediction { displacement, slope, variance }
+impl<const E: usize> Opinions<E> {
+    /// What they say about `h` seconds after the last sample.
+    pub(crate) fn ahead<const F: usize, const T: usize, const R: usize, const Y: usize>(
+        bank: &Bank<F, T, R, Y>,
+        active: &[Option<Active>; 2],
+        h: f32,
+    ) -> Self {
+        let mut opinions = Self { displacement: [f32::NAN; E], slope: [0.0; E], variance: [0.0; E] };
+        bank.extrapolate(h, |index, said| opinions.set(index, said));
+        for (slot, active) in active.iter().enumerate() {
+            let change = active.as_ref().and_then(|active| active.change(bank.at(), h, bank.line().r));
+            if let Some((displacement, slope, deviation)) = change {
+                #[allow(clippy::cast_possible_truncation, reason = "a claim needs no more than f32")]
+                let variance = bank.line_variance().0 as f32 + deviation * deviation;
+                opinions.set(E - 2 + slot, Prediction { displacement, slope, variance });
+            }
+        }
+        opinions
+    }
+
+    fn set(&mut self, index: usize, said: Prediction) {
+        self.displacement[index] = said.displacement;
+        self.slope[index] = said.slope;
+        self.variance[index] = said.variance;
+    }
 }

@@ -14,10 +14,10 @@ use crate::estimator::exchange::Exchange;
 use crate::estimator::{Bank, Family, Line, experts};
 use crate::fallback::{self, ClockSource, Estimate, Reason, Tier};
 use crate::forecast::{Active, Asked, Forecast, ForecastError, ForecastRequest, Model};
-use crate::fusion::{Ahead, Fusion};
+use crate::fusion::{Ahead, Fusion, MOST_EXPERTS};
 use crate::hard_bound::HardBound;
 use crate::interval::{ErrorBound, PredictionInterval};
-use crate::opinions::{predict, predict_all};
+use crate::opinions::Opinions;
 use crate::sample::{Sample, SampleError, SourceId};
 use crate::sample_filter::Trust;
 use crate::selection::{Undecided, Verdict};
@@ -99,7 +99,7 @@ impl<
 {
     /// A pipeline that has heard nothing yet.
     pub fn new(config: Config) -> Self {
-        const { assert!(E == experts(F, T, R, Y), "E counts the experts") };
+        const { assert!(E == experts(F, T, R, Y) && E <= MOST_EXPERTS, "E counts the experts") };
         let scale = (config.forecast_step.as_secs_f64() / 64.0).max(1e-6);
         Self {
             config,
@@ -352,9 +352,9 @@ impl<
         let track = self.track.as_ref()?;
         let h = at.since(track.bank.at()).as_secs_f64();
         #[allow(clippy::cast_possible_truncation, reason = "predictions are f32")]
-        let prediction = predict::<F, T, R, Y, E>(&track.bank, &self.active, index, h as f32);
-        let ahead = Span::from_secs_f64(track.line.x + track.line.r * h + f64::from(prediction.displacement));
-        prediction.displacement.is_finite().then(|| track.bank.reference().saturating_add(ahead))
+        let displacement = Opinions::<E>::ahead(&track.bank, &self.active, h as f32).displacement[index];
+        let ahead = Span::from_secs_f64(track.line.x + track.line.r * h + f64::from(displacement));
+        displacement.is_finite().then(|| track.bank.reference().saturating_add(ahead))
     }
 
     /// What kind of expert `index` is.
@@ -417,12 +417,12 @@ impl<
         let Some(track) = &mut self.track else { return false };
         track.bank.advance(sample.local, sample.plausible_temperature());
         let z = sample.offset.since(track.bank.reference()).as_secs_f64();
-        let before = self.fusion.fuse(0, &predict_all(&track.bank, &self.active, 0.0));
+        let before = self.fusion.fuse(0, &Opinions::ahead(&track.bank, &self.active, 0.0));
         let innovation = z - (track.bank.line().x + f64::from(before.displacement));
         let claimed = Variance::new(f64::from(before.deviation * before.deviation));
         self.sources.filters[usize::from(sample.source.0)].learn(trust, innovation, claimed);
         track.bank.update(&Exchange { z, half: trust.half, blur: trust.blur.value() });
-        let present = predict_all(&track.bank, &self.active, 0.0);
+        let present = Opinions::ahead(&track.bank, &self.active, 0.0);
         let after = self.fusion.fuse(0, &present);
         let x = track.bank.line().x + f64::from(after.displacement);
         let filtered = (x, f64::from(after.deviation * after.deviation));
@@ -469,7 +469,7 @@ impl<
         self.fusion.forget_curve();
         for node in 0..K {
             if track.samples >= PROVEN && self.fusion.wants(node, at) {
-                let predictions = predict_all(&track.bank, &self.active, self.fusion.horizon(node));
+                let predictions = Opinions::ahead(&track.bank, &self.active, self.fusion.horizon(node));
                 let fused = self.fusion.fuse(node, &predictions);
                 self.fusion.freeze(node, at, track.line, &predictions, &fused);
             }
@@ -482,7 +482,7 @@ impl<
 
     /// The fused extrapolation at every horizon.
     fn curve(&self, track: &Track<Bank<F, T, R, Y>>) -> &[Ahead; K] {
-        self.fusion.curve(|h| predict_all(&track.bank, &self.active, h))
+        self.fusion.curve(track.bank.at(), track.line, |h| Opinions::ahead(&track.bank, &self.active, h))
     }
 
     /// Whether `model`'s forecasts have weight anywhere.

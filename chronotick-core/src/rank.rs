@@ -34,6 +34,21 @@ pub(crate) fn ranked(values: &mut [f32], index: usize) -> f32 {
     values[index]
 }
 
+/// The greatest of them; none may be NaN. Eight at a time, which a compiler cannot do by itself: it would have to know that there
+/// are no two zeros of different signs.
+pub(crate) fn greatest(values: &[f32]) -> f32 {
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let chunks = values.chunks_exact(8);
+    let rest = chunks.remainder().iter().copied().fold(f32::NEG_INFINITY, larger);
+    let mut lanes = [rest; 8];
+    for chunk in chunks {
+        for (lane, &value) in lanes.iter_mut().zip(chunk) {
+            *lane = larger(*lane, value);
+        }
+    }
+    lanes.into_iter().fold(rest, larger)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -53,6 +68,7 @@ mod tests {
             for (float, &value) in floats.iter_mut().zip(&values) {
                 *float = f32::from(value);
             }
+            prop_assert_eq!(greatest(&floats[..values.len()]), f32::from(sorted[sorted.len() - 1]));
             prop_assert_eq!(ranked(&mut floats[..values.len()], index), f32::from(sorted[index]));
         }
     }

@@ -14,6 +14,8 @@
 //! **Robustness.** A belief further than four deviations outside the box has its deviations widened until it is at four, so that
 //! no exchange counts for more than one of exactly four (Huber 1964).
 
+use crate::evidence;
+
 /// The truth is within `half` of `z`, with edges of variance `blur`; s and s^2.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Exchange {
@@ -40,6 +42,8 @@ const GATE: f64 = 4.0;
 const NARROW: f32 = 0.2;
 /// An exchange that would take less than this share of the variance away says nothing.
 const SILENT: f32 = 1e-4;
+/// As does one whose nearer edge is so many deviations away: it would take less than a tenth of that.
+const DEEP: f32 = -5.0;
 
 impl Exchange {
     /// The variance of what was measured around the truth, s^2.
@@ -61,6 +65,9 @@ impl Exchange {
         if hi - lo < NARROW {
             return Some(Innovation { value: innovation, variance: s + self.half * self.half * (1.0 / 3.0) });
         }
+        if lo < DEEP {
+            return None;
+        }
         let (mean, curvature) = cut_off(lo, hi);
         if curvature < SILENT {
             return None;
@@ -74,13 +81,13 @@ impl Exchange {
 /// Mean of the standard normal distribution cut off below `lo` and above `hi > |lo|`, and how much its variance is less than one.
 fn cut_off(lo: f32, hi: f32) -> (f32, f32) {
     // Everything in units of the density at the nearer edge; the further one's share of it:
-    let far = libm::expf(0.5 * (lo * lo - hi * hi));
+    let far = evidence::exp(0.5 * (lo * lo - hi * hi));
     let tail = far * mills(hi);
     let mass = if lo >= 0.0 {
         mills(lo) - tail
     } else {
         const TWO_PI: f32 = 2.0 * core::f32::consts::PI;
-        libm::sqrtf(TWO_PI) * libm::expf(0.5 * lo * lo) - mills(-lo) - tail
+        libm::sqrtf(TWO_PI) / evidence::exp(-0.5 * lo * lo) - mills(-lo) - tail
     };
     let scale = 1.0 / mass;
     let mean = (1.0 - far) * scale;

@@ -133,17 +133,12 @@ impl Family {
 /// Offset beyond the base line at a horizon, its slope there, and the variance the expert claims.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Prediction {
-    /// Beyond the base line, s. NaN: this expert has nothing to say.
+    /// Beyond the base line, s.
     pub displacement: f32,
     /// Slope beyond the base line's rate, s/s.
     pub slope: f32,
     /// Claimed variance, s^2.
     pub variance: f32,
-}
-
-impl Prediction {
-    /// No opinion.
-    pub const NONE: Self = Self { displacement: f32::NAN, slope: 0.0, variance: 0.0 };
 }
 
 /// The line that predictions are displacements from.
@@ -344,77 +339,62 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, 
         Some(shift)
     }
 
-    /// What expert `index` says about `h` seconds after the present.
-    pub fn predict(&self, index: usize, h: f32) -> Prediction {
-        if h == 0.0 {
-            return self.present(index);
-        }
+    /// What the experts say about `h` seconds after the present, told to `say` with their indices. Who is not mentioned has
+    /// nothing to say; about the present itself that is all who share a filter with another one.
+    pub fn extrapolate(&self, h: f32, mut say: impl FnMut(usize, Prediction)) {
         let line = self.line();
-        if index < F {
-            let f = &self.plain[index];
-            return relative(line, f, 0.0, 0.0, h);
+        for (index, filter) in self.plain.iter().enumerate() {
+            say(index, relative(line, filter, 0.0, 0.0, h));
         }
-        let index = index - F;
-        if index < T * PER_TEMPERATURE {
-            let Some(warmth) = self.temperature else { return Prediction::NONE };
-            let (f, (share, time)) = (&self.warm[index % T], WAYS[index / T]);
-            // Integral of the temperature over the horizon, and where it ends.
-            let away = warmth.now - warmth.mean.mean().unwrap_or(warmth.now);
-            let tau = time * TEMPERATURE_AVERAGE * self.scale;
-            let (move_on, moved) = (share * away, if share == 0.0 { 0.0 } else { forgotten(h, tau) });
-            // What lags catches up meanwhile.
-            let (behind, late) = (warmth.felt(index % T, T) - warmth.now, LAG * self.scale);
-            let caught_up = if behind == 0.0 { 0.0 } else { forgotten(h, late) };
-            let area = warmth.now * h + move_on * (h - tau * moved) + behind * late * caught_up;
-            let then = warmth.now + move_on * moved + behind * (1.0 - caught_up);
-            let k = f.k as f32;
-            let unsure = UNSURE * k * away * h * h / (h + TEMPERATURE_AVERAGE * self.scale);
-            let said = relative(line, f, k * area, k * then, h);
-            return Prediction { variance: said.variance + unsure * unsure, ..said };
+        self.follow_temperature(line, h, |index, said| say(F + index, said));
+        if h == 0.0 {
+            return;
         }
         // What follows are variations on the leading filter.
-        let index = index - T * PER_TEMPERATURE;
-        let f = &self.plain[self.lead];
-        if index < HOLDS {
-            let rate = if index == 0 { 0.0 } else { significant(f) };
-            let change = (rate - f.r) as f32;
-            return relative(line, f, change * h, change, h);
+        let (lead, first) = (&self.plain[self.lead], F + T * PER_TEMPERATURE);
+        for (index, rate) in [0.0, significant(lead)].into_iter().enumerate() {
+            let change = (rate - lead.r) as f32;
+            say(first + index, relative(line, lead, change * h, change, h));
         }
         // And these differ from it only later.
-        let index = index - HOLDS;
         if h < SOON * self.scale {
-            return Prediction::NONE;
+            return;
         }
-        if let Some(&(_, tau)) = const { &REVERSIONS.first_chunk::<R>() }.and_then(|known| known.get(index)) {
-            let Some(mean) = self.averages[index / REVERSIONS_PER_AVERAGE].mean() else { return Prediction::NONE };
+        let first = first + HOLDS;
+        for (index, (_, tau)) in REVERSIONS.into_iter().enumerate().take(R) {
+            let Some(mean) = self.averages[index / REVERSIONS_PER_AVERAGE].mean() else { continue };
             let tau = tau * self.scale;
-            let (change, gone) = ((mean - f.r) as f32, forgotten(h, tau));
-            return relative(line, f, change * (h - tau * gone), change * gone, h);
+            let (change, gone) = ((mean - lead.r) as f32, forgotten(h, tau));
+            say(first + index, relative(line, lead, change * (h - tau * gone), change * gone, h));
         }
-        if Y > 0 && index == R {
-            return match self.day.change(self.at, f64::from(h), f64::from(self.scale)) {
-                Some((area, then)) => relative(line, f, area as f32, then as f32, h),
-                None => Prediction::NONE,
-            };
+        if let Some((area, then)) = self.day.change(self.at, f64::from(h), f64::from(self.scale)) {
+            say(first + R, relative(line, lead, area as f32, then as f32, h));
         }
-        Prediction::NONE
     }
 
-    /// The same about the present, where all experts of a filter agree: nothing has had time to differ.
-    fn present(&self, index: usize) -> Prediction {
-        let (filter, rate) = if index < F {
-            (&self.plain[index], self.plain[index].r)
-        } else if let (Some(warmth), true) = (self.temperature, index - F < T * PER_TEMPERATURE) {
-            let filter = &self.warm[(index - F) % T];
-            (filter, filter.rate(f64::from(warmth.felt((index - F) % T, T))))
-        } else {
-            return Prediction::NONE;
-        };
-        let line = self.line();
-        Prediction {
-            displacement: (filter.x - line.x) as f32,
-            slope: (rate - line.r) as f32,
-            variance: filter.var_x() as f32,
+    /// The lines that follow the temperature, each in every way that it may go on.
+    fn follow_temperature(&self, line: Line, h: f32, mut say: impl FnMut(usize, Prediction)) {
+        let Some(warmth) = self.temperature else { return };
+        let away = warmth.now - warmth.mean.mean().unwrap_or(warmth.now);
+        let average = TEMPERATURE_AVERAGE * self.scale;
+        let unsure = UNSURE * away * h * h / (h + average);
+        // What lags catches up meanwhile.
+        let late = LAG * self.scale;
+        let caught_up = forgotten(h, late);
+        let ways = if h == 0.0 { 1 } else { WAYS.len() };
+        for (way, (share, time)) in WAYS.into_iter().enumerate().take(ways) {
+            let (tau, move_on) = (time * average, share * away);
+            let moved = if share == 0.0 { 0.0 } else { forgotten(h, tau) };
+            // Integral of the temperature over the horizon, and where it ends.
+            let area = warmth.now * h + move_on * (h - tau * moved);
+            let then = warmth.now + move_on * moved;
+            for (index, filter) in self.warm.iter().enumerate() {
+                let (k, behind) = (filter.k as f32, warmth.felt(index, T) - warmth.now);
+                let (area, then) = (area + behind * late * caught_up, then + behind * (1.0 - caught_up));
+                let said = relative(line, filter, k * area, k * then, h);
+                let variance = said.variance + k * unsure * (k * unsure);
+                say(way * T + index, Prediction { variance, ..said });
+            }
         }
     }
 
@@ -476,7 +456,7 @@ impl<const Y: usize> Day<Y> {
 
     /// Integral over the horizon of the pattern's change of rate since now, and that change at its end.
     fn change(&self, at: Timestamp<Local>, h: f64, scale: f64) -> Option<(f64, f64)> {
-        if self.known < 1.1 * DAY * scale {
+        if Y == 0 || self.known < 1.1 * DAY * scale {
             return None;
         }
         let now = self.bins[self.bin_at(at, 0.0, scale)].mean()?;

@@ -1,10 +1,12 @@
 //! One horizon: the forecasts under test there, what the experts' errors were, and what follows for their weights.
 
-use super::Fused;
+use super::{Fused, MOST_EXPERTS};
 use crate::calibration::Calibration;
 use crate::decay::forgotten;
-use crate::estimator::{Line, Prediction};
-use crate::rank::ranked;
+use crate::estimator::Line;
+use crate::evidence;
+use crate::opinions::Opinions;
+use crate::rank::{greatest, ranked};
 use crate::units::{Local, Span, Timestamp};
 
 /// The most that evidence may count, in independent forecasts.
@@ -146,23 +148,29 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         }
     }
 
-    pub(super) fn freeze(&mut self, at: Timestamp<Local>, line: Line, predictions: &[Prediction; E], fused: &Fused) {
+    pub(super) fn freeze(&mut self, at: Timestamp<Local>, line: Line, opinions: &Opinions<E>, fused: &Fused) {
         if self.frozen.is_full() {
             self.frozen.pop_front();
         }
-        self.claim = core::array::from_fn(|i| {
-            if predictions[i].displacement.is_finite() { predictions[i].variance } else { f32::NAN }
-        });
+        for i in 0..E {
+            self.claim[i] = if opinions.displacement[i].is_finite() { opinions.variance[i] } else { f32::NAN };
+        }
         self.unjudged = true;
         let _ = self.frozen.push_back(Frozen {
             at,
             line,
-            displacement: core::array::from_fn(|i| predictions[i].displacement),
-            slope: core::array::from_fn(|i| predictions[i].slope),
+            displacement: opinions.displacement,
+            slope: opinions.slope,
             fused: fused.displacement,
             fused_slope: fused.slope,
             deviation: fused.deviation,
         });
+    }
+
+    /// The fused forecast that was frozen at `at` beyond `line`, if one was.
+    pub(super) fn frozen_at(&self, at: Timestamp<Local>, line: Line) -> Option<Fused> {
+        let newest = self.frozen.back().filter(|frozen| frozen.at == at && frozen.line == line)?;
+        Some(Fused { displacement: newest.fused, slope: newest.fused_slope, deviation: newest.deviation })
     }
 
     /// The bank's reference moved by `shift` s.
@@ -303,7 +311,7 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         self.least = least;
         let (weight, scale) = (-0.5 * (self.evidence + faith), 1.0 / least);
         for (own, loss) in self.own.iter_mut().zip(losses) {
-            *own = if loss > least { weight * libm::logf(loss * scale) } else { 0.0 };
+            *own = if loss > least { weight * evidence::ln(loss * scale) } else { 0.0 };
         }
     }
 
@@ -312,7 +320,6 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         let evidence = self.evidence;
         let share = NEIGHBOUR + (1.0 - NEIGHBOUR) / (1.0 + evidence / OWN);
         let limit = -NEIGHBOUR_LIMIT / (evidence + 0.3);
-        let mut highest = f32::NEG_INFINITY;
         let trials = (0.5 + 0.5 * evidence).min(STRAY_TRIALS);
         let tested = evidence.min(1.0);
         for i in 0..E {
@@ -324,8 +331,8 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
                 log_weight -= 0.5 * trials * ratio / (1.0 + ratio / STRAY_NEAR) + tested * far;
             }
             self.log_weight[i] = log_weight;
-            highest = if log_weight > highest { log_weight } else { highest };
         }
+        let highest = greatest(&self.log_weight);
         for weight in &mut self.log_weight {
             *weight -= highest;
         }
@@ -346,49 +353,71 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         if losses.is_empty() { best } else { ranked(&mut losses, middle) }
     }
 
-    pub(super) fn fuse(&self, predictions: &[Prediction; E]) -> Fused {
-        let speaks = |i: usize| {
-            predictions[i].displacement.is_finite() && (i < self.unproven || self.skill[i].trials >= PROBATION)
-        };
-        let mut highest = f32::NEG_INFINITY;
-        for i in (0..E).filter(|&i| speaks(i)) {
-            highest = if self.log_weight[i] > highest { self.log_weight[i] } else { highest };
+    pub(super) fn fuse(&self, opinions: &Opinions<E>) -> Fused {
+        let said = &opinions.displacement;
+        // The log weights of those who speak.
+        let mut heard = [f32::NEG_INFINITY; E];
+        for i in 0..E {
+            heard[i] = if said[i].is_finite() { self.log_weight[i] } else { f32::NEG_INFINITY };
         }
-        // Those whose word counts with their weights, in the order of what they say.
-        let mut order: heapless::Vec<(f32, f32, usize), E> = heapless::Vec::new();
+        for i in self.unproven..E {
+            if self.skill[i].trials < PROBATION {
+                heard[i] = f32::NEG_INFINITY;
+            }
+        }
+        let highest = greatest(&heard);
+        // Those whose word counts have a weight, and all have a place in the order of what they say.
+        let (mut weights, mut places) = ([0.0_f32; E], [0; E]);
+        for i in 0..E {
+            let evidence = heard[i] - highest;
+            weights[i] = if evidence > NEGLIGIBLE { evidence::exp(evidence) } else { 0.0 };
+            places[i] = place(said[i], i);
+        }
+        // The weight of all that say less: one comparison for each two of them, which is quicker than to sort.
+        let mut below = [0.0_f32; E];
         let mut total = 0.0;
-        for (i, &Prediction { displacement, .. }) in predictions.iter().enumerate() {
-            let evidence = self.log_weight[i] - highest;
-            if speaks(i) && evidence > NEGLIGIBLE {
-                let weight = libm::expf(evidence);
-                total += weight;
-                let at = order.partition_point(|other| other.0 <= displacement);
-                let _ = order.insert(at, (displacement, weight, i));
+        for j in 0..E {
+            if weights[j] > 0.0 {
+                total += weights[j];
+                for i in 0..E {
+                    below[i] += if places[j] < places[i] { weights[j] } else { 0.0 };
+                }
             }
         }
         let (low, high) = (TRIM * total, (1.0 - TRIM) * total);
-        let (mut passed, mut mass, mut sum, mut slope, mut variance) = (0.0_f32, 0.0, 0.0, 0.0, 0.0);
-        for &(value, weight, i) in &order {
-            let from = if passed > low { passed } else { low };
-            passed += weight;
-            let to = if passed < high { passed } else { high };
-            if to > from {
-                let inside = to - from;
+        let (mut mass, mut sum, mut slope, mut variance) = (0.0_f32, 0.0, 0.0, 0.0);
+        for i in 0..E {
+            let (from, to) = (below[i], below[i] + weights[i]);
+            let inside = if to < high { to } else { high } - if from > low { from } else { low };
+            if inside > 0.0 {
                 mass += inside;
-                sum += inside * value;
-                slope += inside * predictions[i].slope;
-                variance += inside * predictions[i].variance;
+                sum += inside * said[i];
+                slope += inside * opinions.slope[i];
+                variance += inside * opinions.variance[i];
             }
         }
         let scale = 1.0 / mass;
         let displacement = sum * scale;
         let mut spread = 0.0_f32;
-        for &(value, weight, _) in &order {
-            let away = value - displacement;
-            spread += weight / total * away * away;
+        for i in 0..E {
+            if weights[i] > 0.0 {
+                let away = said[i] - displacement;
+                spread += weights[i] * away * away;
+            }
         }
-        Fused { displacement, slope: slope * scale, deviation: libm::sqrtf(variance * scale + spread) }
+        Fused { displacement, slope: slope * scale, deviation: libm::sqrtf(variance * scale + spread / total) }
     }
+}
+
+/// A number that is in the same order as `displacement`, and never the same for two experts: the last bits of the mantissa give way
+/// to the `index`.
+#[allow(clippy::cast_possible_truncation, reason = "an index below MOST_EXPERTS")]
+const fn place(displacement: f32, index: usize) -> i32 {
+    const INDEX: u32 = MOST_EXPERTS as u32 - 1;
+    let bits = displacement.to_bits();
+    // Of negative numbers, the order of the bits is the other way round.
+    let ordered = bits ^ ((bits.cast_signed() >> 31).cast_unsigned() >> 1);
+    ((ordered & !INDEX) | index as u32).cast_signed()
 }
 
 /// A small number as the other type.
@@ -405,4 +434,19 @@ const fn slots(count: usize) -> i64 {
 #[inline(never)]
 fn partly_known(loss: f32, weight: f32, most: f32, otherwise: f32) -> f32 {
     otherwise + (loss - otherwise) * (weight / most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_in_the_order_of_what_is_said() {
+        let said = [f32::NEG_INFINITY, -3e-4, -2e-9, -1e-30, 0.0, 1e-30, 2e-9, 3e-4, f32::INFINITY];
+        for pair in said.windows(2) {
+            // Whatever the indices are.
+            assert!(place(pair[0], 63) < place(pair[1], 0), "{pair:?}");
+            assert!(place(pair[0], 1) < place(pair[0], 2), "{pair:?}");
+        }
+    }
 }
