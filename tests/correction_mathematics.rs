@@ -2,7 +2,7 @@
 //!
 //! Seeds: proptest prints the failing case and keeps it in `proptest-regressions/`.
 
-use chronotick_core::calibration::Calibration;
+use chronotick_core::calibration::{Calibration, Scales};
 use chronotick_core::pipeline::WarmStart;
 use chronotick_core::units::Local;
 use chronotick_core::{Config, Offset, Pipeline, Rate, Sample, SourceId, Span, Temperature, Timestamp};
@@ -225,10 +225,10 @@ fn the_conformal_rank_is_exact() {
         for _ in 0..4 {
             for i in 0..96 {
                 let error = if i < small { 0.1 } else { 3.0 };
-                calibration.learn(error, 1.0, 0.0, 1.0, 1.0, 1.0);
+                calibration.learn(error, 1.0, 0.0, 1.0, 1.0);
             }
         }
-        calibration.factor(1.0)
+        calibration.factor(&calibration.scales(&Scales::FIRST))
     };
     let (large, small) = (factor(92), factor(93));
     assert!(large > 2.0, "the 93rd score is 3: {large}");

@@ -1,40 +1,131 @@
 //! The 95 % interval: how the claimed deviations of the fused forecast compare with its errors.
 //!
-//! **Model.** The error that is seen is that of the forecast plus the noise `r` of the measurement that reveals it, so the factor
-//! `k^2` on the claimed variance `v` is the weighted mean of `(error^2 - r) / v`, each weighted by `(v / (v + r))^2`, the inverse
-//! of its own variance: an exchange far noisier than the claim says nothing. `k` is hardly ever below one: the measurement's
-//! noise is itself only estimated, and a claim is not narrowed much on its word.
+//! **Model.** The error that is seen is that of the forecast plus the noise of the measurement that reveals it: Gaussian, of
+//! variance `k^2 v + r` where `v` was claimed. The scale `k^2` is not known, so that each of [`SCALES`] possible ones has a
+//! probability, and the interval is the one that holds 95 % of the mixture. That widens it by itself while few errors are known, as
+//! Student's distribution would, and narrows it as soon as the larger scales have been refuted. An exchange far noisier than the
+//! claim favours no scale. The scale is hardly ever below one: the noise of the measurements is itself only estimated, and a
+//! claim is not narrowed much on its word.
 //!
-//! While few errors are known, `k^2` starts from that of the next shorter horizon, which has been tested more often.
+//! **From horizon to horizon.** A horizon's scales begin with those of the next shorter one, which has been tested more
+//! often. From a quarter of an hour on they are likely to be larger, and may be much larger: rooms and days, which a random walk
+//! knows nothing of, come in there.
 //!
-//! **Few errors.** A normal quantile is too narrow while only a few independent errors are known, and Student's is used
-//! (expanded after Cornish and Fisher 1937). **Many.** The empirical 95 % quantile of the standardised errors takes over, with
-//! the rank of split conformal prediction (Vovk 2005; Gibbs and Candes 2021 for drifting distributions).
+//! **Overlap.** Errors of overlapping forecasts are counted as one; and because calm and busy hours follow each other, an error
+//! counts for a fraction of an independent one (a tempered likelihood: Grünwald 2012).
+//!
+//! **Many errors.** The empirical 95 % quantile of the standardised errors takes over, with the rank of split conformal prediction
+//! (Vovk 2005; Gibbs and Candes 2021 for drifting distributions).
 //!
 //! **Weaknesses.** A constant asymmetry of the path is in every measurement alike and cannot be seen; the hard bound has it.
 
+use crate::evidence;
 use crate::rank::ranked;
 
-/// Independent errors that the claim itself counts for.
-const CLAIM_WEIGHT: f32 = 4.0;
-/// A claim is not narrowed below this, nor at all where the next shorter horizon's had to be widened: the noise of the measurements
-/// is itself only estimated.
+/// How many scales there are: from [`LEAST`] on, each [`RATIO`] times the one before.
+pub const SCALES: usize = 10;
 const LEAST: f32 = 0.8;
-/// Independent errors at which the empirical quantile counts as much as Student's.
+const RATIO: f32 = 1.6;
+const LN_RATIO: f32 = 0.470_003_63;
+/// The log likelihood of an independent error counts for so much.
+const TEMPER: f32 = 0.2;
+/// Squared errors count up to so many times their expectation.
+const CAP: f32 = 25.0;
+/// Independent errors at which the empirical quantile counts as much as the scales'.
 const EMPIRICAL: f32 = 30.0;
-/// Errors from which on there is an empirical quantile.
+/// Errors from which on there is an empirical quantile, and after how many it is worked out again.
 const FEWEST: usize = 40;
+const RENEWED: u8 = 8;
 /// The 97.5 % quantile of the standard normal distribution.
 const NORMAL: f32 = 1.96;
+
+/// How probable each scale is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scales([f32; SCALES]);
+
+impl Scales {
+    /// Of a forecast of the present, of which nothing is known: the claim stands, and not firmly.
+    pub const FIRST: Self = Self([0.4, 0.4, 0.15, 0.05, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+    /// Nothing is known at all.
+    const ANY: Self = Self([1.0 / SCALES as f32; SCALES]);
+
+    /// What they are expected to be at a somewhat longer horizon: about the same.
+    pub fn further(&self) -> Self {
+        /// The probability of one scale more, and of one less.
+        const APART: f32 = 0.3;
+        let mut out = [0.0; SCALES];
+        for i in 0..SCALES {
+            let (less, more) = (i.saturating_sub(1), (i + 1).min(SCALES - 1));
+            out[i] += (1.0 - 2.0 * APART) * self.0[i];
+            out[less] += APART * self.0[i];
+            out[more] += APART * self.0[i];
+        }
+        Self(out)
+    }
+
+    /// And at one where what nobody has foreseen comes in: larger, and nobody knows how much.
+    pub fn unforeseen(&self) -> Self {
+        /// The probability of the same scale, and that of every larger one against the one before it.
+        const SAME: f32 = 0.35;
+        const LARGER: f32 = 0.8;
+        let mut out = [0.0; SCALES];
+        let (mut below, mut total) = (0.0, 0.0);
+        for (out, probability) in out.iter_mut().zip(self.0) {
+            *out = SAME * probability + (1.0 - SAME) * (1.0 - LARGER) * below;
+            below = LARGER * below + probability;
+            total += *out;
+        }
+        Self(out.map(|probability| probability / total))
+    }
+
+    /// Half the width of the interval that holds 95 % of the mixture, in claimed deviations.
+    pub fn half_width(&self) -> f32 {
+        const NOMINAL: f32 = 0.05;
+        // The probability outside falls from one scale's own interval to the next; in between it is taken to be exponential.
+        let (mut scale, mut before) = (0, 1.0);
+        let mut outside = self.outside(0);
+        while outside > NOMINAL && scale < SCALES {
+            scale += 1;
+            before = outside;
+            outside = self.outside(scale);
+        }
+        let steps = if scale == 0 {
+            0.0
+        } else {
+            let between = evidence::ln(NOMINAL / before) / evidence::ln(outside.max(1e-30) / before);
+            scale as f32 - 1.0 + between.clamp(0.0, 1.0)
+        };
+        NORMAL * libm::sqrtf(LEAST * evidence::exp(steps * LN_RATIO))
+    }
+
+    /// The probability outside the 95 % interval of scale `index`.
+    fn outside(&self, index: usize) -> f32 {
+        /// That of a normal distribution whose scale is so many below: 2 Q(1.96 RATIO^(i / 2)).
+        const BELOW: [f32; 5] = [0.05, 0.013_16, 0.001_71, 7.3e-5, 5.2e-7];
+        /// And above.
+        const ABOVE: [f32; SCALES] =
+            [0.05, 0.121_25, 0.220_58, 0.332_8, 0.443_91, 0.544_99, 0.632_3, 0.705_2, 0.764_9, 0.813_1];
+        let mut sum = 0.0;
+        for (i, probability) in self.0.iter().enumerate() {
+            let share = if i > index { ABOVE[i - index] } else { BELOW.get(index - i).copied().unwrap_or(0.0) };
+            sum += probability * share;
+        }
+        sum
+    }
+}
 
 /// How the claimed deviations of the fused forecast compare with its errors; `C` standardised errors are kept, at least one.
 #[derive(Clone, Debug)]
 pub struct Calibration<const C: usize = 96> {
-    sum: f32,
+    /// Log likelihood of each scale.
+    likelihood: [f32; SCALES],
+    /// Independent errors behind it.
     weight: f32,
     /// Squares of standardised errors, newest last.
     recent: heapless::Deque<f32, C>,
-    until_sorted: u8,
+    until_renewed: u8,
+    /// What errors are standardised by, in claimed deviations, and the quantile of those that were.
+    unit: f32,
     quantile: f32,
 }
 
@@ -45,50 +136,66 @@ impl<const C: usize> Default for Calibration<C> {
 }
 
 impl<const C: usize> Calibration<C> {
-    /// Nothing is known: the claim stands, and not firmly.
+    /// No error has been seen.
     pub const fn new() -> Self {
-        Self { sum: 0.0, weight: 0.0, recent: heapless::Deque::new(), until_sorted: 0, quantile: NORMAL }
-    }
-
-    /// What the claimed deviation is multiplied by to give the half-width of the 95 % interval, with [`Calibration::k2`].
-    pub fn factor(&self, k2: f32) -> f32 {
-        let freedom = 1.0 / (self.weight + 2.0);
-        let student = NORMAL + 2.37 * freedom + 2.82 * freedom * freedom;
-        let trust = self.weight / (self.weight + EMPIRICAL);
-        libm::sqrtf(k2) * (student + trust * (self.quantile - NORMAL))
+        Self {
+            likelihood: [0.0; SCALES],
+            weight: 0.0,
+            recent: heapless::Deque::new(),
+            until_renewed: 0,
+            unit: 1.0,
+            quantile: NORMAL,
+        }
     }
 
     /// Takes in the `error` (s) of a forecast that had claimed the variance `claimed`, seen through a measurement of variance
-    /// `noise` (both s^2). `keep` of the past is remembered, and `overlap` such errors are worth one independent one. For
-    /// `inherited` see [`Calibration::k2`].
-    pub fn learn(&mut self, error: f32, claimed: f32, noise: f32, keep: f32, overlap: f32, inherited: f32) {
+    /// `noise` (both s^2). `keep` of the past is remembered, and `overlap` such errors are worth one independent one.
+    pub fn learn(&mut self, error: f32, claimed: f32, noise: f32, keep: f32, overlap: f32) {
         let total = claimed + noise;
         if !(total > 0.0 && claimed > 0.0) {
             return;
         }
         let (share, square) = (claimed / total, error * error);
-        let weight = share * share / overlap;
-        let ratio = (square - noise).min(25.0 * total) / claimed;
-        self.sum = self.sum * keep + weight * ratio;
-        self.weight = self.weight * keep + weight;
-        let k2 = self.k2(inherited);
-        let standardised = square / (k2 * claimed + noise);
+        self.weight = self.weight * keep + share * share / overlap;
+        let tempered = 0.5 * TEMPER / overlap;
+        let mut scale = LEAST;
+        for likelihood in &mut self.likelihood {
+            let ratio = (scale * claimed + noise) / total;
+            let surprise = (square / (ratio * total)).min(CAP);
+            *likelihood = *likelihood * keep - tempered * (evidence::ln(ratio) + surprise);
+            scale *= RATIO;
+        }
         if self.recent.is_full() {
             self.recent.pop_front();
         }
-        let _ = self.recent.push_back(standardised);
-        if self.until_sorted == 0 {
-            self.until_sorted = 8;
+        let _ = self.recent.push_back(square / (self.unit * self.unit * claimed + noise));
+        if self.until_renewed == 0 {
+            self.until_renewed = RENEWED;
+            self.unit = self.scales(&Scales::ANY).half_width() / NORMAL;
             self.quantile = self.empirical();
         }
-        self.until_sorted -= 1;
+        self.until_renewed -= 1;
     }
 
-    /// What the claimed variance is multiplied by to give that of the errors; `inherited` is the same at the next shorter
-    /// horizon, which counts as far as nothing is known of this one.
-    pub fn k2(&self, inherited: f32) -> f32 {
-        let least = if inherited > 1.0 { 1.0 } else { LEAST };
-        ((self.sum + CLAIM_WEIGHT * inherited) / (self.weight + CLAIM_WEIGHT)).max(least)
+    /// How probable each scale is, having been as probable as `before` without the errors seen here.
+    pub fn scales(&self, before: &Scales) -> Scales {
+        let most = self.likelihood.iter().fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
+        let mut scales = *before;
+        let mut total = 0.0;
+        for (probability, likelihood) in scales.0.iter_mut().zip(self.likelihood) {
+            *probability *= evidence::exp(likelihood - most);
+            total += *probability;
+        }
+        // What was impossible before and is all that is left: the errors are right.
+        if total > 0.0 { Scales(scales.0.map(|probability| probability / total)) } else { Scales::ANY }
+    }
+
+    /// What the claimed deviation is multiplied by to give the half-width of the 95 % interval, with `scales` from
+    /// [`Calibration::scales`].
+    pub fn factor(&self, scales: &Scales) -> f32 {
+        let trust = self.weight / (self.weight + EMPIRICAL);
+        let half_width = scales.half_width();
+        half_width + trust * (self.unit * self.quantile - half_width)
     }
 
     /// The 95 % quantile of the standardised errors, with the rank of conformal prediction.
@@ -111,31 +218,53 @@ mod tests {
     fn learnt(error: f32, claimed: f32, noise: f32, times: usize) -> Calibration<96> {
         let mut calibration = Calibration::<96>::new();
         for _ in 0..times {
-            calibration.learn(error, claimed * claimed, noise * noise, 1.0, 1.0, 1.0);
+            calibration.learn(error, claimed * claimed, noise * noise, 1.0, 1.0);
         }
         calibration
     }
 
     fn factor(calibration: &Calibration<96>) -> f32 {
-        calibration.factor(calibration.k2(1.0))
+        calibration.factor(&calibration.scales(&Scales::FIRST.unforeseen()))
     }
 
     #[test]
     fn an_honest_claim_is_left_alone_and_an_optimistic_one_widened() {
-        assert!((factor(&learnt(1e-6, 1e-6, 0.0, 30)) - 1.96).abs() < 0.3);
-        let widened = factor(&learnt(3e-6, 1e-6, 0.0, 30));
-        assert!(widened > 2.5 * 1.96 && widened < 3.5 * 1.96, "{widened}");
+        let honest = factor(&learnt(1e-6, 1e-6, 0.0, 39));
+        assert!(honest > 1.7 && honest < 2.7, "{honest}");
+        let widened = factor(&learnt(3e-6, 1e-6, 0.0, 39));
+        assert!(widened > 2.5 * 1.96 && widened < 4.0 * 1.96, "{widened}");
     }
 
     #[test]
     fn a_noisy_witness_says_nothing() {
         let before = factor(&Calibration::new());
         let after = factor(&learnt(1e-3, 1e-6, 1e-3, 30));
-        assert!((after - before).abs() < 0.2, "{before} {after}");
+        assert!((after - before).abs() < 0.05 * before, "{before} {after}");
     }
 
     #[test]
     fn few_errors_widen() {
-        assert!(factor(&learnt(1e-6, 1e-6, 0.0, 2)) > factor(&learnt(1e-6, 1e-6, 0.0, 35)));
+        assert!(factor(&learnt(1e-6, 1e-6, 0.0, 2)) > 1.2 * factor(&learnt(1e-6, 1e-6, 0.0, 35)));
+    }
+
+    #[test]
+    fn one_certain_scale_has_the_interval_of_its_deviation() {
+        for i in 0..SCALES {
+            let mut scales = Scales([0.0; SCALES]);
+            scales.0[i] = 1.0;
+            let deviation = libm::sqrtf(LEAST * libm::powf(RATIO, i as f32));
+            assert!((scales.half_width() / deviation - NORMAL).abs() < 0.01, "scale {i}: {}", scales.half_width());
+        }
+    }
+
+    #[test]
+    fn probabilities_stay_probabilities_and_what_is_further_is_no_narrower() {
+        let mut scales = Scales::FIRST;
+        for step in 0..7 {
+            let next = if step < 3 { scales.further() } else { scales.unforeseen() };
+            assert!((next.0.iter().sum::<f32>() - 1.0).abs() < 1e-5, "{next:?}");
+            assert!(next.half_width() > scales.half_width(), "{scales:?} {next:?}");
+            scales = next;
+        }
     }
 }

@@ -28,6 +28,7 @@ use core::cell::OnceCell;
 
 use node::{LATE, Node, PROBATION, Witness};
 
+use crate::calibration::Scales;
 use crate::estimator::Line;
 use crate::opinions::Opinions;
 use crate::units::{Local, Timestamp};
@@ -49,12 +50,6 @@ pub const fn horizons<const K: usize>() -> [f64; K] {
 
 /// Where what they say is put in order, an expert's index has six bits.
 pub(crate) const MOST_EXPERTS: usize = 1 << 6;
-
-/// From there on a claim that has not been tested yet is widened by this against the next shorter horizon's, as a variance:
-/// rooms and days, which a random walk knows nothing of, come in here.
-const UNFORESEEN: f32 = 3.0;
-/// And at least by this.
-const AT_FIRST: f32 = 5.0;
 
 /// The experts' weights and forecasts under test at every horizon: `E` experts, `K` horizons, `P` frozen forecasts and `C`
 /// scores for calibration per horizon.
@@ -137,10 +132,9 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
     pub fn score(&mut self, at: Timestamp<Local>, raw: (f64, f64), filtered: (f64, f64)) {
         let single = |(offset, variance): (f64, f64)| (offset, variance as f32);
         let witness = Witness { at, raw: single(raw), filtered: single(filtered), scale: self.scale };
-        let inherited = if self.nodes.iter().skip(1).any(|node| node.is_due(at)) { self.inherited() } else { [1.0; K] };
         let mut shorter = &self.prior;
-        for (node, inherited) in self.nodes.iter_mut().zip(inherited) {
-            node.score(&witness, inherited);
+        for node in &mut self.nodes {
+            node.score(&witness);
             if node.unjudged {
                 node.judge();
                 node.unjudged = false;
@@ -148,19 +142,6 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
             node.weigh(shorter, &self.handicap, &self.stray);
             shorter = &node.log_weight;
         }
-    }
-
-    /// What each horizon's calibration starts from: [`Calibration::k2`] of the next shorter one.
-    fn inherited(&self) -> [f32; K] {
-        let mut k2 = 1.0;
-        core::array::from_fn(|i| {
-            let node = &self.nodes[i];
-            let inherited = if node.horizon >= LATE * self.scale { (UNFORESEEN * k2).max(AT_FIRST) } else { k2 };
-            if i + 1 < K {
-                k2 = node.calibration.k2(inherited);
-            }
-            inherited
-        })
     }
 
     /// The fused forecast at `node` from the experts' opinions.
@@ -172,12 +153,19 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
     /// asked for the opinions that have not been heard since the last [`Fusion::forget_curve`].
     pub fn curve(&self, at: Timestamp<Local>, line: Line, ask: impl Fn(f32) -> Opinions<E>) -> &[Ahead; K] {
         self.curve.get_or_init(|| {
-            let inherited = self.inherited();
+            let mut scales = Scales::FIRST;
             let mut widest = 0.0f32;
             core::array::from_fn(|i| {
                 let node = &self.nodes[i];
                 let fused = node.frozen_at(at, line).unwrap_or_else(|| node.fuse(&ask(node.horizon)));
-                let factor = node.calibration.factor(node.calibration.k2(inherited[i]));
+                let late = node.horizon >= LATE * self.scale;
+                scales = match i {
+                    0 => scales,
+                    _ if late => scales.unforeseen(),
+                    _ => scales.further(),
+                };
+                scales = node.calibration.scales(&scales);
+                let factor = node.calibration.factor(&scales);
                 // Nobody knows the further future better than the nearer one.
                 widest = widest.max(factor * fused.deviation);
                 Ahead { displacement: fused.displacement, half_width: widest }

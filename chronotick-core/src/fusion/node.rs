@@ -188,7 +188,7 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         })
     }
 
-    pub(super) fn score(&mut self, witness: &Witness, inherited: f32) {
+    pub(super) fn score(&mut self, witness: &Witness) {
         let at = witness.at;
         while self.is_due(at) {
             // The slot is taken out even when it is too old to be a fair test of this horizon.
@@ -197,12 +197,12 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
             if age as f32 > 2.0 * self.horizon + 256.0 * witness.scale {
                 continue;
             }
-            self.score_one(&frozen, age, witness, inherited);
+            self.score_one(&frozen, age, witness);
             self.unjudged = true;
         }
     }
 
-    fn score_one(&mut self, frozen: &Frozen<E>, age: f64, witness: &Witness, inherited: f32) {
+    fn score_one(&mut self, frozen: &Frozen<E>, age: f64, witness: &Witness) {
         let &Witness { at, raw, filtered, scale } = witness;
         let extra = age as f32 - self.horizon;
         let (target, noise) = raw;
@@ -272,7 +272,7 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         let noise = if late { filtered.1 } else { noise };
         let memory = (CALIBRATION_MEMORY.0 * scale).max(CALIBRATION_MEMORY.1 * self.horizon);
         let keep = 1.0 - forgotten(elapsed, memory);
-        self.calibration.learn(error, doubted, noise, keep, self.overlap(), inherited);
+        self.calibration.learn(error, doubted, noise, keep, self.overlap());
     }
 
     /// What this horizon's own forecasts say of the experts, and a little of what they say themselves.
