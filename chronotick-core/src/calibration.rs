@@ -23,12 +23,12 @@ use crate::evidence;
 use crate::rank::ranked;
 
 /// How many scales there are: from [`LEAST`] on, each [`RATIO`] times the one before.
-pub const SCALES: usize = 10;
-const LEAST: f32 = 0.8;
+pub const SCALES: usize = 11;
+const LEAST: f32 = 0.5;
 const RATIO: f32 = 1.6;
 const LN_RATIO: f32 = 0.470_003_63;
 /// The log likelihood of an independent error counts for so much.
-const TEMPER: f32 = 0.2;
+const TEMPER: f32 = 0.17;
 /// Squared errors count up to so many times their expectation.
 const CAP: f32 = 25.0;
 /// Independent errors at which the empirical quantile counts as much as the scales'.
@@ -45,7 +45,7 @@ pub struct Scales([f32; SCALES]);
 
 impl Scales {
     /// Of a forecast of the present, of which nothing is known: the claim stands, and not firmly.
-    pub const FIRST: Self = Self([0.4, 0.4, 0.15, 0.05, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+    pub const FIRST: Self = Self([0.1, 0.3, 0.4, 0.15, 0.05, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
     /// Nothing is known at all.
     const ANY: Self = Self([1.0 / SCALES as f32; SCALES]);
 
@@ -66,7 +66,7 @@ impl Scales {
     /// And at one where what nobody has foreseen comes in: larger, and nobody knows how much.
     pub fn unforeseen(&self) -> Self {
         /// The probability of the same scale, and that of every larger one against the one before it.
-        const SAME: f32 = 0.35;
+        const SAME: f32 = 0.3;
         const LARGER: f32 = 0.8;
         let mut out = [0.0; SCALES];
         let (mut below, mut total) = (0.0, 0.0);
@@ -104,7 +104,7 @@ impl Scales {
         const BELOW: [f32; 5] = [0.05, 0.013_16, 0.001_71, 7.3e-5, 5.2e-7];
         /// And above.
         const ABOVE: [f32; SCALES] =
-            [0.05, 0.121_25, 0.220_58, 0.332_8, 0.443_91, 0.544_99, 0.632_3, 0.705_2, 0.764_9, 0.813_1];
+            [0.05, 0.121_25, 0.220_58, 0.332_8, 0.443_91, 0.544_99, 0.632_3, 0.705_2, 0.764_9, 0.813_1, 0.852_3];
         let mut sum = 0.0;
         for (i, probability) in self.0.iter().enumerate() {
             let share = if i > index { ABOVE[i - index] } else { BELOW.get(index - i).copied().unwrap_or(0.0) };
