@@ -11,8 +11,9 @@
 //!    with temperature following its trend for a while; half of the `T` take the crystal to lag behind the thermometer;
 //! 3. hold: the present offset stays, or moves at the leading filter's rate as far as that is significant;
 //! 4. mean reversion: the rate returns to its average over several time constants;
-//! 5. the daily pattern, once more than a day is known;
-//! 6. the models' medians (filled in by the pipeline).
+//! 5. damped drift: the rate moves on away from its average, as fast as it has, and comes to rest;
+//! 6. the daily pattern, once more than a day is known;
+//! 7. the models' medians (filled in by the pipeline).
 //!
 //! **Numerics.** Offsets inside are f64 seconds relative to an integer-nanosecond reference, moved along so that no digits are
 //! lost however long the clock runs. What an expert says is f32, as its distance from the base line: seven digits of that
@@ -35,6 +36,10 @@ const REVERSIONS: [(f32, f32); 6] =
 /// Time constants of the rate's averages, in the order in which the mean reversions use them.
 const AVERAGES: [f32; 3] = [3600.0, 14400.0, 86400.0];
 const REVERSIONS_PER_AVERAGE: usize = REVERSIONS.len() / AVERAGES.len();
+/// Averages that a drift is reckoned from, at most, and the time constant of its end as a share of the average's. A rate that
+/// drifts evenly is ahead of its average by what it drifts in the average's time.
+const DRIFTS: usize = 2;
+const DRIFT_LASTS: f32 = 0.5;
 /// Time constant of the temperature's average, s.
 const TEMPERATURE_AVERAGE: f32 = 4800.0;
 /// What the temperature does in a forecast, one expert each: the share of its distance from its mean that it moves on, and the
@@ -58,7 +63,13 @@ const PER_TEMPERATURE: usize = WAYS.len();
 /// How many experts there are with a [`Bank`] of these capacities, one for each model among them.
 pub const fn experts(filters: usize, temperature_filters: usize, reversions: usize, day_bins: usize) -> usize {
     let daily = if day_bins > 0 { 1 } else { 0 };
-    filters + temperature_filters * PER_TEMPERATURE + HOLDS + reversions + daily + 2
+    filters + temperature_filters * PER_TEMPERATURE + HOLDS + reversions + drifts(reversions) + daily + 2
+}
+
+/// How many of them follow a drift: with the averages that `reversions` need.
+const fn drifts(reversions: usize) -> usize {
+    let averages = reversions.div_ceil(REVERSIONS_PER_AVERAGE);
+    if averages < DRIFTS { averages } else { DRIFTS }
 }
 
 /// Which of `filters` temperature filters take the crystal to be behind the thermometer: every other one, but never all.
@@ -77,6 +88,8 @@ pub enum Family {
     Hold,
     /// A rate that returns to its mean.
     Reversion,
+    /// A rate that moves on away from its mean.
+    Drift,
     /// The daily pattern.
     Daily,
     /// The near model.
@@ -87,8 +100,16 @@ pub enum Family {
 
 impl Family {
     /// All of them, in the order of their experts.
-    pub const ALL: [Self; 7] =
-        [Self::Filter, Self::Temperature, Self::Hold, Self::Reversion, Self::Daily, Self::NearModel, Self::FarModel];
+    pub const ALL: [Self; 8] = [
+        Self::Filter,
+        Self::Temperature,
+        Self::Hold,
+        Self::Reversion,
+        Self::Drift,
+        Self::Daily,
+        Self::NearModel,
+        Self::FarModel,
+    ];
 
     /// The kind of expert `index` of a [`Bank`] of these capacities.
     pub const fn of(
@@ -105,6 +126,7 @@ impl Family {
             i if i < holds => Self::Temperature,
             i if i < holds + HOLDS => Self::Hold,
             i if i < holds + HOLDS + reversions => Self::Reversion,
+            i if i < holds + HOLDS + reversions + drifts(reversions) => Self::Drift,
             i if i + 2 < all => Self::Daily,
             i if i + 2 == all => Self::NearModel,
             _ => Self::FarModel,
@@ -123,6 +145,7 @@ impl Family {
             Self::Temperature => "temperature",
             Self::Hold => "hold",
             Self::Reversion => "reversion",
+            Self::Drift => "drift",
             Self::Daily => "daily",
             Self::NearModel => "near model",
             Self::FarModel => "far model",
@@ -150,8 +173,8 @@ pub struct Line {
     pub r: f64,
 }
 
-/// The filters and averages: `F` filters, `T` that learn the response to temperature, `R` mean-reversion experts (at most 6) and
-/// a daily pattern in `Y` bins (none: no such expert).
+/// The filters and averages: `F` filters, `T` that learn the response to temperature, `R` mean-reversion experts (at most 6, and
+/// the drifts that their averages tell) and a daily pattern in `Y` bins (none: no such expert).
 #[derive(Clone, Debug)]
 pub struct Bank<const F: usize = 10, const T: usize = 5, const R: usize = 6, const Y: usize = 48> {
     plain: [Kalman; F],
@@ -367,8 +390,15 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, 
             let (change, gone) = ((mean - lead.r) as f32, forgotten(h, tau));
             say(first + index, relative(line, lead, change * (h - tau * gone), change * gone, h));
         }
+        let first = first + R;
+        for (index, (average, time)) in self.averages.iter().zip(AVERAGES).enumerate().take(drifts(R)) {
+            let Some(mean) = average.mean() else { continue };
+            let tau = DRIFT_LASTS * time * self.scale;
+            let (change, gone) = (DRIFT_LASTS * (lead.r - mean) as f32, forgotten(h, tau));
+            say(first + index, relative(line, lead, change * (h - tau * gone), change * gone, h));
+        }
         if let Some((area, then)) = self.day.change(self.at, f64::from(h), f64::from(self.scale)) {
-            say(first + R, relative(line, lead, area as f32, then as f32, h));
+            say(first + drifts(R), relative(line, lead, area as f32, then as f32, h));
         }
     }
 
