@@ -37,6 +37,15 @@ fn count(quick: u64, full: u64) -> u64 {
     if std::env::var("CHRONOTICK_STRESS").is_ok_and(|value| value == "full") { full } else { quick }
 }
 
+/// Tells the other thread of a test to end, also when this one fails.
+struct EndsWith<'a>(&'a AtomicBool);
+
+impl Drop for EndsWith<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -159,20 +168,23 @@ fn no_torn_reading_against_a_writer_that_never_rests() {
     };
     writer.publish(&record(1, clock.now()));
     let reader = Reader::attach(scratch.page()).unwrap();
-    let (stop, readings) = (AtomicBool::new(false), count(2_000_000, 100_000_000));
-    let (published, last) = std::thread::scope(|scope| {
-        let writing = scope.spawn(|| {
-            let mut published = 0_u64;
+    let readings = count(2_000_000, 100_000_000);
+    // However the machine shares its processors out, the test goes on until the writer has made this many. With a processor to itself
+    // it makes some 50 times as many.
+    let records = readings / 100;
+    let (stop, published, start) = (AtomicBool::new(false), AtomicU64::new(0), Instant::now());
+    let (reading, met) = std::thread::scope(|scope| {
+        scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 for k in 1..2_000 {
                     writer.publish(&record(k, clock.now()));
-                    published += 1;
+                    published.fetch_add(1, Ordering::Relaxed);
                 }
             }
-            published
         });
-        let mut last = 0;
-        for reading in 0..readings {
+        let _end = EndsWith(&stop);
+        let (mut reading, mut met, mut last) = (0_u64, 0_u64, 0);
+        while reading < readings || published.load(Ordering::Relaxed) < records || met < 100 {
             let now = reader.now();
             let k = i64::from(now.epoch());
             let whole = (now.offset().as_nanos() - k * 1_000_000).abs() <= 4
@@ -180,13 +192,17 @@ fn no_torn_reading_against_a_writer_that_never_rests() {
                 && (now.bound().half_width().as_nanos() - k * 3_000_000 - 4).abs() <= 2
                 && now.tier() == Tier::ALL[usize::try_from(k % 4).unwrap()];
             assert!(whole, "reading {reading} is torn: {now:?}");
-            last = k;
+            met += u64::from(k != last);
+            (last, reading) = (k, reading + 1);
         }
-        stop.store(true, Ordering::Relaxed);
-        (writing.join().unwrap(), last)
+        (reading, met)
     });
-    println!("{readings} readings of {published} records, none torn (last record {last})");
-    assert!(published > 1_000);
+    let (published, seconds) = (published.into_inner(), start.elapsed().as_secs_f64());
+    println!(
+        "{reading} readings, none torn, in {seconds:.1} s; {published} records meanwhile ({:.1} million a second), {met} of the \
+         readings met another one than the reading before",
+        published as f64 / seconds / 1e6
+    );
 }
 
 /// A word shared with the other reading process: the latest time that either has seen.
@@ -224,33 +240,39 @@ fn two_processes_never_see_time_go_back() {
     let epoch = publisher.record().unwrap().epoch;
     let readers = [(); 2].map(|()| Other::new("monotone-reader", &scratch.page()));
     let done = AtomicBool::new(false);
-    let published = std::thread::scope(|scope| {
+    let (published, span) = std::thread::scope(|scope| {
         let writing = scope.spawn(|| {
             let (mut published, mut seed, mut offset) = (0_u64, 0x2545_F491_4F6C_DD1D_u64, 0_i64);
+            let start = Instant::now();
             while !done.load(Ordering::Relaxed) {
                 // A walk of up to 20 us a millisecond, both ways: the slew is at its limit most of the time.
                 seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 offset += i64::try_from(seed >> 33).unwrap() % 40_001 - 20_000;
                 publisher.publish(|at| Some(target(at, Offset::from_nanos(offset)))).unwrap();
                 published += 1;
-                std::thread::sleep(Duration::from_millis(1));
+                // One a millisecond, what a busy machine delays made good for.
+                let due = start + Duration::from_millis(published);
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
             }
-            (published, publisher.late(), publisher.record().unwrap().epoch)
+            (published, start.elapsed())
         });
+        let end = EndsWith(&done);
         let back: Vec<_> = readers.into_iter().map(Other::output).collect();
-        done.store(true, Ordering::Relaxed);
-        let published = writing.join().unwrap();
         assert_eq!(back, ["0", "0"], "readings that were earlier than one before");
-        published
+        drop(end);
+        writing.join().unwrap()
     });
-    assert_eq!(published.2, epoch, "the walk stayed below the step threshold");
+    assert_eq!(publisher.record().unwrap().epoch, epoch, "the walk stayed below the step threshold");
     println!(
-        "{} readings in two processes, {} records ({} late ones computed anew), never back; {:.0} MHz",
+        "{} readings in two processes, never back, in {:.1} s; {published} records meanwhile ({:.0} a second, {} late ones computed \
+         anew); {:.0} MHz",
         2 * count(500_000, 50_000_000),
-        published.0,
-        published.1,
+        span.as_secs_f64(),
+        published as f64 / span.as_secs_f64(),
+        publisher.late(),
         start.hz() / 1e6
     );
+    assert!(u128::from(published) * 2 >= span.as_millis(), "the writer stood still: {published} records in {span:?}");
 }
 
 fn stop_half_way(page: &Path) {

@@ -5,7 +5,7 @@
 #
 # thread, address: the unit tests of the ring, the link and the page, and tests/page.rs between processes
 # loom:            every interleaving of the ring (the page's model is tests/loom_page.rs, an ordinary test)
-# miri:            the ring, and the arithmetic of the page's record
+# miri:            the ring, the value that a reader replaces while threads look at it, and the arithmetic of the page's record
 #
 # Needs a nightly toolchain for all but loom, and for miri its component; what is missing is said and skipped. The standard
 # library is not instrumented (it comes prebuilt), hence the suppressions. Builds into target/, a folder a part.
@@ -23,12 +23,20 @@ chmod 644 "$suppressions"
 # The test harness and thread start-up of the standard library, which is not instrumented.
 printf '%s\n' 'race:std::rt' 'race:std::thread' 'race:test::' 'race:std::sync::mpmc' >"$suppressions"
 
+# One profile for both workspaces, so that nearly all dependencies are built once a sanitizer.
+profile=(--config 'profile.dev.package."*".opt-level=1' --config 'profile.dev.package."*".debug=false'
+    --config 'profile.dev.debug="line-tables-only"')
+
 sanitized() { # sanitized PART COMMAND...
     local part=$1
     shift
     RUSTFLAGS="-Zsanitizer=$part -Cunsafe-allow-abi-mismatch=sanitizer" \
         TSAN_OPTIONS="suppressions=$suppressions halt_on_error=1" \
         ASAN_OPTIONS="detect_leaks=0 allow_user_segv_handler=1 handle_sigbus=0" CHRONOTICK_SANITIZED=1 "$@" || status=1
+}
+
+interpreted() { # interpreted ARGUMENT...
+    PROPTEST_CASES=8 MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --target-dir target/miri "$@" || status=1
 }
 
 for part in "${parts[@]}"; do
@@ -39,10 +47,10 @@ for part in "${parts[@]}"; do
     fi
     case $part in
     thread | address)
-        sanitized "$part" cargo +nightly test -p chronotick-host --no-default-features --lib --target "$target" \
+        sanitized "$part" cargo +nightly test "${profile[@]}" -p chronotick-host --no-default-features --lib --target "$target" \
             --target-dir "target/sanitize-$part" -- shm:: link::
         # A workspace of its own, so that a sanitizer has little to build.
-        sanitized "$part" cargo +nightly test --manifest-path tests/lean/Cargo.toml --target "$target" \
+        sanitized "$part" cargo +nightly test "${profile[@]}" --manifest-path tests/lean/Cargo.toml --target "$target" \
             --target-dir "target/sanitize-$part" --test page -- --nocapture --test-threads 1
         ;;
     loom)
@@ -51,11 +59,9 @@ for part in "${parts[@]}"; do
         ;;
     miri)
         if cargo +nightly miri --version >/dev/null 2>&1; then
-            for tests in "chronotick-host --no-default-features shm::ring" "chronotick-core clock_page"; do
-                read -ra words <<<"$tests"
-                PROPTEST_CASES=8 MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test -p "${words[@]:0:${#words[@]}-1}" \
-                    --lib --target-dir target/miri -- "${words[-1]}" || status=1
-            done
+            # The rest of shm/ maps files, which miri does not know.
+            interpreted -p chronotick-host --no-default-features --lib -- shm::ring shm::replaceable
+            interpreted -p chronotick-core --lib -- clock_page
         else
             echo "skipped: this nightly has no miri (rustup +nightly component add miri rust-src)"
         fi

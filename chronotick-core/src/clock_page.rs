@@ -5,34 +5,38 @@
 //! table and all shifts rounding down,
 //!
 //! ```text
-//! d     = (c - anchor) * mult >> 48                      local ns since the anchor, at the corrected rate
-//! utc   = base + d + (slew * min(d, slew_span) >> 40)
+//! d     = (c - anchor) * mult >> 53                      local ns since the anchor, at the corrected rate
+//! utc   = base + d - (slew * max(slew_span - d, 0) >> 40)
 //! width = width0 + (growth * |d| >> 32)                  the hard bound and the 95 % half-width, each with its own growth
 //! ```
 //!
 //! | word | bits | content |
 //! |---|---|---|
 //! | 0 | 0..64 | `anchor`: counter reading that the line is drawn from, 2^18 ns before the record's start |
-//! | 1 | 0..64 | `base`: served UTC there, signed ns since 1970 |
-//! | 2 | 0..64 | `mult`: corrected ns per tick, Q16.48; 0 marks a blank record |
-//! | 3 | 0..32 | `slew`: additional slope, signed, 2^-40 |
-//! | 3 | 32..64 | `slew_span`: how long it lasts, in 2^10 ns |
+//! | 1 | 0..64 | `base`: served UTC there if the whole slew had been applied already, signed ns since 1970 |
+//! | 2 | 0..64 | `mult`: corrected ns per tick, Q11.53; 0 marks a blank record |
+//! | 3 | 0..32 | `slew_span`: how long the slew lasts, in 2^10 ns |
+//! | 3 | 32..64 | `slew`: additional slope until then, signed, 2^-40 |
 //! | 4 | 0..64 | hard bound at the anchor, ns; 2^62 and more is "unbounded" |
 //! | 5 | 0..64 | 95 % half-width at the anchor, ns; 2^62 and more is "unknown" |
 //! | 6 | 0..32 | growth of the hard bound, 2^-32, rounded up |
 //! | 6 | 32..64 | growth of the 95 % half-width, 2^-32, rounded up |
-//! | 7 | 0..8 | tier |
-//! | 7 | 8..16 | reason |
+//! | 7 | 0..8 | marks: free for whoever shares the page (the host: which counter) |
+//! | 7 | 8..13 | reason |
+//! | 7 | 13..16 | tier |
 //! | 7 | 16..32 | epoch |
-//! | 7 | 32..40 | marks: free for whoever shares the page (the host: which counter) |
-//! | 7 | 40..64 | `void_after`, in 2^26 ns (67 ms), rounded down |
+//! | 7 | 32..64 | `void_after`, in 2^20 ticks (0.4 ms at 2.6 GHz), rounded down |
+//!
+//! What a read costs decides some of this. The base is where the slew leads to, so that a reading after it has nothing to add.
+//! `void_after` counts ticks, so that one comparison says that the counter is neither before the anchor, nor too far from it
+//! for the arithmetic, nor too old; it is all of word 7 in 2^-12 ticks, whose lower half the writer rounds down by as well.
 //!
 //! Past `void_after` both widths go on with the widest configured growth and the tier is [`Tier::Cached`]; past
 //! [`CACHED_SPANS`] times that, [`Tier::Raw`] without bound.
 //!
 //! The arithmetic is exact in 128 bits and defined for every content of the words. The ordinary read takes the upper half of
 //! 64 x 64 bit products, with the growths taken per tick so that they need not wait for `d`, and has no saturation in its way: [`ClockPage::encode`] keeps the base 2^51 ns (26 days) from the ends of the range and the widths at or
-//! below 2^62, so that nothing it encodes can overflow within `void_after`. All else goes the long way, which saturates.
+//! below 2^62, so that nothing it encodes can overflow within `void_after`, which ends after 2^52 ticks (20 days at 2.6 GHz) at the latest. All else goes the long way, which saturates.
 
 use serde::{Deserialize, Serialize};
 
@@ -47,11 +51,16 @@ pub use reading::PageReading;
 /// After this many times `void_after` a record says nothing about its error any more.
 pub const CACHED_SPANS: i64 = 24;
 
-const MULT_BITS: u32 = 48;
+/// Fraction of a record's `mult`; 63 bits of it leave room for counters down to 1 MHz.
+const MULT_BITS: u32 = 53;
+/// Fraction of a [`CounterScale`]'s.
+const SCALE_BITS: u32 = 48;
 const SLEW_BITS: u32 = 40;
 const SLEW_SPAN_BITS: u32 = 10;
 const GROWTH_BITS: u32 = 32;
-const VOID_BITS: u32 = 26;
+/// `void_after` counts 2^20 ticks in the upper half of word 7: shifted down by this, word 7 is ticks.
+const VOID_SHIFT: u32 = 32 - VOID_BITS;
+const VOID_BITS: u32 = 20;
 /// Records start slightly ahead of their publication; anchored this much earlier (0.26 ms) they are never read backwards.
 const AHEAD: Span = Span::from_nanos(1 << 18);
 /// Half-widths from here on say nothing.
@@ -81,7 +90,7 @@ pub struct CounterScale {
 
 impl CounterScale {
     /// The counter counts nanoseconds and is local time itself.
-    pub const NANOS: Self = Self { ticks: 0, local: 0, mult: 1 << MULT_BITS };
+    pub const NANOS: Self = Self { ticks: 0, local: 0, mult: 1 << SCALE_BITS };
 
     /// From the counter's nominal frequency; one that is not finite or out of range (30 kHz to 250 GHz keep full use of the
     /// fixed point) is limited.
@@ -91,19 +100,19 @@ impl CounterScale {
 
     /// The nominal frequency, in Hz.
     pub fn hz(&self) -> f64 {
-        1e9 / (self.mult as f64 / MULT_ONE)
+        1e9 / (self.mult as f64 / SCALE_ONE)
     }
 
     /// The local time at a counter reading, rounded down, saturating.
     pub fn local(&self, ticks: u64) -> Timestamp<Local> {
-        Timestamp::from_nanos(saturate(i128::from(self.local) + scaled(ticks, self.ticks, self.mult)))
+        Timestamp::from_nanos(saturate(i128::from(self.local) + scaled(ticks, self.ticks, self.mult, SCALE_BITS)))
     }
 
     /// The same where neither end of the range is near: wraps there, and costs nothing.
     #[inline(always)]
     pub fn wrapping_local(&self, ticks: u64) -> Timestamp<Local> {
         #[expect(clippy::cast_possible_truncation, reason = "wraps, as documented")]
-        let nanos = scaled(ticks, self.ticks, self.mult) as i64;
+        let nanos = scaled(ticks, self.ticks, self.mult, SCALE_BITS) as i64;
         Timestamp::from_nanos(self.local.wrapping_add(nanos))
     }
 
@@ -111,7 +120,7 @@ impl CounterScale {
     pub fn ticks(&self, local: Timestamp<Local>) -> u64 {
         let nanos = i128::from(local.as_nanos()) - i128::from(self.local);
         let mult = i128::from(self.mult.max(1));
-        let ticks = ((nanos << MULT_BITS) + mult - 1).div_euclid(mult).clamp(i64::MIN.into(), i64::MAX.into());
+        let ticks = ((nanos << SCALE_BITS) + mult - 1).div_euclid(mult).clamp(i64::MIN.into(), i64::MAX.into());
         #[expect(clippy::cast_possible_truncation, reason = "limited to i64 the line above")]
         self.ticks.wrapping_add_signed(ticks as i64)
     }
@@ -166,32 +175,36 @@ impl ClockPage {
         let base = record.utc_at(scale.local(anchor));
         let rate = limited(record.rate.value(), -0.5, 0.5);
         let rate = if rate.is_nan() { 0.0 } else { rate };
-        let mult = nearest(scale.mult as f64 * rate);
-        let mult = scale.mult.saturating_add_signed(mult).clamp(1, i64::MAX.cast_unsigned());
+        let nominal = nominal_mult(scale);
+        let mult = nearest(nominal as f64 * rate);
+        let mult = nominal.saturating_add_signed(mult).clamp(1, i64::MAX.cast_unsigned());
         let slew_limit = f64::from(i32::MAX);
         let slew = nearest(limited(record.slew.value() * SLEW_SCALE, -slew_limit, slew_limit));
         let span = if slew == 0 { Span::ZERO } else { record.slew_span.saturating_add(AHEAD) };
-        let slew_span = (span.as_nanos().max(0) >> SLEW_SPAN_BITS).min(u32::MAX.into());
+        let span = (span.as_nanos().max(0) >> SLEW_SPAN_BITS).min(u32::MAX.into());
+        let slew = span.cast_unsigned() | slew.cast_unsigned() << 32;
+        let base = base.saturating_add(Span::from_nanos(slewed(slew, slew_span(slew))));
         // Before its start a record has further to slew.
         let ahead = Span::from_secs_f64(AHEAD.as_secs_f64() * record.slew.value().abs());
         let slack = ROUNDING.saturating_add(ahead);
         let width = |half: Span| half.saturating_add(slack).as_nanos().min(UNBOUNDED).cast_unsigned();
         // Growth counts in local time and the read in corrected time, which a negative rate makes the shorter.
         let growth = |growth: Rate| fixed_growth(Rate::new(growth.value() / (1.0 + rate.min(0.0))));
-        let void = (record.void_after.as_nanos().max(0) >> VOID_BITS).min((1 << 24) - 1);
+        // In corrected time: a slow counter is not to make the record last longer.
+        let void = (i128::from(record.void_after.as_nanos().max(0)) << MULT_BITS) / i128::from(mult);
+        let void = (void >> VOID_BITS).saturating_sub(1).clamp(0, u32::MAX.into());
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "limited the line above")]
+        let void = void as u64;
         Self {
             words: [
                 anchor,
                 base.as_nanos().clamp(-BASE_LIMIT, BASE_LIMIT).cast_unsigned(),
                 mult,
-                low(slew.cast_unsigned()) | slew_span.cast_unsigned() << 32,
+                slew,
                 width(record.bound.half_width()),
                 width(record.interval.half_width()),
                 u64::from(growth(record.bound_growth)) | u64::from(growth(record.interval_growth)) << 32,
-                record.tier as u64
-                    | (record.reason as u64) << 8
-                    | u64::from(record.epoch) << 16
-                    | void.cast_unsigned() << 40,
+                said(record.tier, record.reason, record.epoch) | void << 32,
             ],
         }
     }
@@ -202,34 +215,36 @@ impl ClockPage {
             return None;
         }
         let words = &self.words;
-        let rate = (i128::from(words[2]) - i128::from(scale.mult)) as f64 / scale.mult.max(1) as f64;
-        let slew_span = i64::from(high(words[3])) << SLEW_SPAN_BITS;
+        let nominal = nominal_mult(scale).max(1);
+        let rate = (i128::from(words[2]) - i128::from(nominal)) as f64 / nominal as f64;
+        let span = slew_span(words[3]);
+        let settled = Span::from_nanos(slewed(words[3], span));
         let growth = |fixed: u32| Rate::new(f64::from(fixed) / GROWTH_ONE);
         Some(ClockRecord {
             at: scale.local(words[0]),
-            utc: Timestamp::from_nanos(words[1].cast_signed()),
+            utc: Timestamp::from_nanos(words[1].cast_signed()).saturating_sub(settled),
             rate: Rate::new(rate),
-            slew: if slew_span == 0 { Rate::ZERO } else { Rate::new(self.slew() as f64 / SLEW_SCALE) },
-            slew_span: Span::from_nanos(slew_span),
+            slew: if span == 0 { Rate::ZERO } else { Rate::new(f64::from(slew(words[3])) / SLEW_SCALE) },
+            slew_span: Span::from_nanos(span),
             bound: ErrorBound::new(half_width(words[4])),
             bound_growth: growth(low_u32(words[6])),
             interval: PredictionInterval::new(half_width(words[5])),
             interval_growth: growth(high(words[6])),
-            void_after: Span::from_nanos(self.void_after()),
-            tier: Tier::from_u8(words[7].to_le_bytes()[0])?,
-            reason: Reason::from_u8(words[7].to_le_bytes()[1])?,
+            void_after: Span::from_nanos(saturate(scaled(void_after(words[7]), 0, words[2], MULT_BITS))),
+            tier: tier(words[7])?,
+            reason: reason(words[7])?,
             epoch: self.epoch(),
         })
     }
 
     /// The byte that is free for whoever shares the page.
     pub const fn marks(&self) -> u8 {
-        self.words[7].to_le_bytes()[4]
+        self.words[7].to_le_bytes()[0]
     }
 
     /// The same record with other marks.
     pub const fn with_marks(mut self, marks: u8) -> Self {
-        self.words[7] = self.words[7] & !(0xFF << 32) | (marks as u64) << 32;
+        self.words[7] = self.words[7] & !0xFF | marks as u64;
         self
     }
 
@@ -253,27 +268,65 @@ impl ClockPage {
         u16::from_le_bytes([bytes[2], bytes[3]])
     }
 
-    fn slew(&self) -> i32 {
-        low_u32(self.words[3]).cast_signed()
-    }
-
-    const fn void_after(&self) -> i64 {
-        void_after(self.words[7])
+    /// The corrected time from the anchor until a counter reading, saturating.
+    fn elapsed(&self, counter: u64) -> i64 {
+        saturate(scaled(counter, self.words[0], self.words[2], MULT_BITS))
     }
 }
 
-const MULT_ONE: f64 = (1_u64 << MULT_BITS) as f64;
+const SCALE_ONE: f64 = (1_u64 << SCALE_BITS) as f64;
 const GROWTH_ONE: f64 = (1_u64 << GROWTH_BITS) as f64;
 
-/// `(counter - anchor) * mult`, rounded down to ns. The difference wraps: 2^63 ticks either way.
+/// `(counter - anchor) * mult`, with `bits` of fraction, rounded down to ns. The difference wraps: 2^63 ticks either way.
 #[inline(always)]
-fn scaled(counter: u64, anchor: u64, mult: u64) -> i128 {
-    (i128::from(counter.wrapping_sub(anchor).cast_signed()) * i128::from(mult.cast_signed())) >> MULT_BITS
+fn scaled(counter: u64, anchor: u64, mult: u64, bits: u32) -> i128 {
+    (i128::from(counter.wrapping_sub(anchor).cast_signed()) * i128::from(mult.cast_signed())) >> bits
 }
 
+/// The scale's `mult` with the fraction of a record's.
+const fn nominal_mult(scale: &CounterScale) -> u64 {
+    scale.mult.saturating_mul(1 << (MULT_BITS - SCALE_BITS))
+}
+
+/// In ticks.
 #[inline(always)]
-const fn void_after(meta: u64) -> i64 {
-    ((meta >> 40) << VOID_BITS).cast_signed()
+const fn void_after(meta: u64) -> u64 {
+    meta >> VOID_SHIFT
+}
+
+const REASON_BITS: u32 = 5;
+const _: () = assert!(Reason::ALL.len() <= 1 << REASON_BITS && Tier::ALL.len() <= 1 << (8 - REASON_BITS));
+
+/// The part of word 7 that is neither marks nor `void_after`.
+const fn said(tier: Tier, reason: Reason, epoch: u16) -> u64 {
+    (reason as u64) << 8 | (tier as u64) << (8 + REASON_BITS) | (epoch as u64) << 16
+}
+
+const fn tier(meta: u64) -> Option<Tier> {
+    Tier::from_u8(meta.to_le_bytes()[1] >> REASON_BITS)
+}
+
+const fn reason(meta: u64) -> Option<Reason> {
+    Reason::from_u8(meta.to_le_bytes()[1] & ((1 << REASON_BITS) - 1))
+}
+
+/// How long word 3 slews, in ns.
+#[inline(always)]
+const fn slew_span(word: u64) -> i64 {
+    (low(word) << SLEW_SPAN_BITS).cast_signed()
+}
+
+/// How fast, in 2^-40.
+const fn slew(word: u64) -> i32 {
+    high(word).cast_signed()
+}
+
+/// What word 3 slews within `span` ns (below 2^63), rounded down.
+#[inline(always)]
+fn slewed(word: u64, span: i64) -> i64 {
+    // The upper half of a product: the rate is in the upper 32 bits, so that 24 more make it 2^-64.
+    let rate = (word.cast_signed() >> 32) << (64 - SLEW_BITS);
+    ((i128::from(rate) * i128::from(span)) >> 64) as i64
 }
 
 /// A half-width as stored; from [`UNBOUNDED`] on, and where it is nonsense, there is none.
@@ -290,7 +343,7 @@ fn saturate(value: i128) -> i64 {
 }
 
 fn fixed_mult(nanos_per_tick: f64) -> u64 {
-    nearest(nanos_per_tick * MULT_ONE).max(1).cast_unsigned()
+    nearest(nanos_per_tick * SCALE_ONE).max(1).cast_unsigned()
 }
 
 /// Rounded up; nonsense is the widest there is.
@@ -303,6 +356,7 @@ fn fixed_growth(growth: Rate) -> u32 {
     fixed
 }
 
+#[inline(always)]
 const fn low(word: u64) -> u64 {
     word & 0xFFFF_FFFF
 }
@@ -352,13 +406,13 @@ mod tests {
         // Computed by hand (rational arithmetic in another language) from the table in the module's documentation.
         let golden = [
             0x0000_0001_c4f4_659a,
-            0x18fa_e276_9b0b_cd95,
-            0x0000_6276_780b_57bf,
-            0x0000_4d4b_df3b_645a,
+            0x18fa_e276_9b0b_a602,
+            0x000c_4ecf_016a_f7eb,
+            0xdf3b_645a_0000_4d4b,
             0x0000_0000_0005_57b7,
             0x0000_0000_0000_2f67,
             0x0000_0056_0000_53e3,
-            0x00d1_8ca5_0007_0000,
+            0x0088_3447_0007_00a5,
         ];
         assert_eq!(page.words(), &golden, "{:016x?}", page.words());
     }
@@ -397,7 +451,7 @@ mod tests {
                 interval: PredictionInterval::new(Span::from_nanos(width.1)),
                 bound_growth: scaled_by(growth.0, 32),
                 interval_growth: scaled_by(growth.1, 32),
-                void_after: Span::from_secs(1_000_000),
+                void_after: Span::from_secs(800_000),
                 ..self::record()
             };
             let page = ClockPage::encode(&record, &scale);
@@ -407,18 +461,21 @@ mod tests {
                 + i128::from(d)
                 + fraction(d, rate, 50)
                 + fraction(d.min(record.slew_span.as_nanos()), slew, 40);
-            // The multiplier is rounded to 2^-48 ns a tick: a quarter of a microsecond in a year at 2.6 GHz.
+            // The multiplier is rounded to 2^-53 ns a tick: 10 ns in a year at 2.6 GHz.
             let ticks = counter.wrapping_sub(page.anchor());
             // The page slews against corrected time, the record against local time: rate x slew x duration between them.
             let slewed = d.min(record.slew_span.as_nanos() + AHEAD.as_nanos());
-            let slack = 4 + i128::from(ticks >> 48) + fraction(slewed, 1, 21);
+            let slack = 4 + i128::from(ticks >> 52) + fraction(slewed, 1, 21);
             let reading = page.time_at(counter, WIDEST);
             let error = i128::from(reading.utc().as_nanos()) - exact;
             prop_assert!(error.abs() <= slack, "{error} ns off, {slack} allowed, after {d} ns");
             prop_assert_eq!(reading.utc(), page.utc_at(counter));
 
             // Widths: never below the exact ones, and above by rounding and what the lead costs alone.
-            let in_force = d < 1_000_000_000_000_000 - (1 << VOID_BITS);
+            let unit = scale.local(scale.ticks + (1 << VOID_BITS)).since(scale.local(scale.ticks)).as_nanos();
+            // Void-after counts corrected time.
+            let (void, rate) = (record.void_after.as_nanos(), record.void_after.as_nanos() >> 10);
+            let in_force = d < void - rate - 3 * unit;
             if in_force {
                 for (half, width, growth) in [
                     (reading.bound().half_width(), width.0, growth.0),
@@ -431,7 +488,7 @@ mod tests {
                     prop_assert!((0..=400 + slack + rounding).contains(&above), "{above} ns above the exact width");
                 }
                 prop_assert_eq!(reading.tier(), record.tier);
-            } else if d > 1_000_000_000_000_000 {
+            } else if d > void + rate {
                 prop_assert!(reading.tier() >= Tier::Cached);
             }
 

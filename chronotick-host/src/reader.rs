@@ -1,6 +1,6 @@
 //! The read: what every user of ChronoTick runs millions of times a second.
 //!
-//! Ordinarily a read is two cache lines, one fenced counter and a dozen multiplications and additions: no lock, no system
+//! Ordinarily a read is two cache lines, one fenced counter and a handful of multiplications, one deep: no lock, no system
 //! call, no allocation. Everything unusual (a stale or damaged page, a suspension, another daemon) is found either by the
 //! arithmetic itself or by a check that the read falls into [`CHECK_EVERY`] of counter time, and handled out of line. None of
 //! it is an error: it is a lower tier with a reason.
@@ -179,8 +179,14 @@ impl Reader {
         match self.cell.page().fresh(|| self.known.get(), || counter, |_| false) {
             Some(timestamp) => timestamp,
             // Kept apart from the ordinary case, which then stays in registers and leaves out what the caller does not look at.
-            None => *std::hint::black_box(&self.evaluate(&self.snapshot(), counter)),
+            None => *std::hint::black_box(&self.at_far_counter(counter)),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn at_far_counter(&self, counter: u64) -> Timestamp {
+        self.evaluate(&self.snapshot(), counter)
     }
 
     /// Local time now: what [`Reader::project`] counts in.

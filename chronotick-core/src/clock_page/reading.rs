@@ -5,15 +5,12 @@
 //! 128 bits, which saturates. The formulas are those of the [module above](super).
 
 use super::{
-    CACHED_SPANS, ClockPage, GROWTH_BITS, SLEW_BITS, SLEW_SPAN_BITS, UNBOUNDED, WidestGrowth, half_width, high,
-    low_u32, saturate, scaled, void_after,
+    CACHED_SPANS, ClockPage, GROWTH_BITS, MULT_BITS, UNBOUNDED, WidestGrowth, half_width, high, low_u32, reason, said,
+    slew_span, slewed, tier, void_after,
 };
 use crate::fallback::{Reason, Tier};
 use crate::interval::{ErrorBound, PredictionInterval};
 use crate::units::{Span, Timestamp, Utc};
-
-/// Ticks from the anchor that the ordinary read can shift by 16 bits and take as signed (15 h at 2.6 GHz).
-const NEAR_TICKS: u64 = 1 << 47;
 
 /// What a reader is told: UTC, both half-widths, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,28 +25,27 @@ pub struct PageReading {
 impl PageReading {
     /// The ordinary case of [`ClockPage::time_at`], over words that are still where they were published: the counter is
     /// within `void_after` of the anchor and not before it. Each word is asked for once, where it is needed, which keeps the
-    /// read in registers; what depends on the counter is one multiplication deep, or two while a correction is being
+    /// read in registers; what depends on the counter is one multiplication deep, or two until a correction has been
     /// slewed.
     #[inline(always)]
     pub fn fresh(counter: u64, word: impl Fn(usize) -> u64) -> Option<Self> {
         let (mult, meta, growth) = (word(2), word(7), word(6));
-        // Per tick, in 2^-48 ns, instead of per ns.
+        // Per tick, in 2^-53 ns, instead of per ns.
         let bound_growth = high_product(growth << 32, mult);
         let interval_growth = high_product(growth & !0xFFFF_FFFF, mult);
         let ticks = counter.wrapping_sub(word(0));
-        let shifted = ticks << 16;
-        let d = high_product(shifted, mult).cast_signed();
-        // A blank record has no `void_after`.
-        if ticks >= NEAR_TICKS || d.cast_unsigned() >= void_after(meta).cast_unsigned() {
+        // A blank record has no `void_after`, and no `void_after` is too long for the shift.
+        if ticks >= void_after(meta) {
             return None;
         }
+        let shifted = ticks << (64 - MULT_BITS);
+        let d = high_product(shifted, mult).cast_signed();
         let mut utc = word(1).cast_signed().wrapping_add(d);
         let slew = word(3);
-        if slew != 0 {
-            let (rate, span) = ((slew << 32).cast_signed() >> 8, i64::from(high(slew)) << SLEW_SPAN_BITS);
-            // Known before the counter is: most of the time the correction is through, and then nothing waits for `d`.
-            let settled = high_product_signed(rate, span);
-            utc = utc.wrapping_add(if d < span { high_product_signed(rate, d) } else { settled });
+        let span = slew_span(slew);
+        // A branch, because most of the time the correction is through, and nothing waits for what is not there.
+        if d < span {
+            utc = utc.wrapping_sub(slewed(slew, span - d));
         }
         let bound = high_product(shifted, bound_growth).wrapping_add(word(4));
         let half95 = high_product(shifted, interval_growth).wrapping_add(word(5));
@@ -58,7 +54,7 @@ impl PageReading {
 
     /// The operating system's clock: uncorrected, unbounded.
     pub const fn raw(utc: Timestamp<Utc>, reason: Reason, epoch: u16) -> Self {
-        let meta = Tier::Raw as u64 | (reason as u64) << 8 | (epoch as u64) << 16;
+        let meta = said(Tier::Raw, reason, epoch);
         Self { utc: utc.as_nanos(), bound: UNBOUNDED, half95: UNBOUNDED, meta, since_anchor: 0 }
     }
 
@@ -98,7 +94,7 @@ impl PageReading {
     /// How good it is; an unknown number is [`Tier::Raw`].
     #[inline]
     pub const fn tier(&self) -> Tier {
-        match Tier::from_u8(self.meta.to_le_bytes()[0]) {
+        match tier(self.meta) {
             Some(tier) => tier,
             None => Tier::Raw,
         }
@@ -106,7 +102,7 @@ impl PageReading {
     /// Why; an unknown number is [`Reason::PageStale`].
     #[inline]
     pub const fn reason(&self) -> Reason {
-        match Reason::from_u8(self.meta.to_le_bytes()[1]) {
+        match reason(self.meta) {
             Some(reason) => reason,
             None => Reason::PageStale,
         }
@@ -114,7 +110,7 @@ impl PageReading {
     /// The record's marks.
     #[inline(always)]
     pub const fn marks(&self) -> u8 {
-        self.meta.to_le_bytes()[4]
+        self.meta.to_le_bytes()[0]
     }
     /// Two readings of one epoch are monotone and continuous.
     #[inline]
@@ -143,13 +139,12 @@ impl ClockPage {
 
     /// Only the time, for the same counter reading.
     pub fn utc_at(&self, counter: u64) -> Timestamp<Utc> {
-        Timestamp::from_nanos(self.utc_after(saturate(scaled(counter, self.words[0], self.words[2]))))
+        Timestamp::from_nanos(self.utc_after(self.elapsed(counter)))
     }
 
     fn utc_after(&self, d: i64) -> i64 {
-        let span = i64::from(high(self.words[3])) << SLEW_SPAN_BITS;
-        let slewed = saturate((i128::from(self.slew()) * i128::from(d.min(span))) >> SLEW_BITS);
-        self.words[1].cast_signed().saturating_add(d).saturating_add(slewed)
+        let left = slew_span(self.words[3]).saturating_sub(d).max(0);
+        self.words[1].cast_signed().saturating_add(d).saturating_sub(slewed(self.words[3], left))
     }
 
     /// Hard bound and 95 % half-width.
@@ -163,8 +158,9 @@ impl ClockPage {
 
     #[cold]
     fn time_out_of_range(&self, counter: u64, widest: WidestGrowth) -> PageReading {
-        let d = saturate(scaled(counter, self.words[0], self.words[2]));
-        let void = self.void_after();
+        let d = self.elapsed(counter);
+        let ticks = counter.wrapping_sub(self.words[0]).cast_signed();
+        let void = void_after(self.words[7]).cast_signed();
         let reading = |(bound, half95): (i64, i64), meta: u64| PageReading {
             utc: self.utc_after(d),
             bound,
@@ -172,16 +168,17 @@ impl ClockPage {
             meta,
             since_anchor: d,
         };
-        if self.is_blank() || d > void.saturating_mul(CACHED_SPANS) {
+        if self.is_blank() || ticks > void.saturating_mul(CACHED_SPANS) {
             return reading((UNBOUNDED, UNBOUNDED), degraded(self.words[7], Tier::Raw));
         }
-        if d < void {
+        if ticks < void {
             let (bound, half95) = self.widths_after(d);
             // Before the record: the line drawn backwards, with whatever slew it has to go counted as unknown.
-            let back = i128::from(d.min(0)).abs();
-            let slew = saturate((i128::from(self.slew()).abs() * back) >> SLEW_BITS);
+            let back = d.min(0).saturating_abs();
+            let slew = slewed(self.words[3], back).saturating_abs();
             return reading((bound.saturating_add(slew), half95.saturating_add(slew)), self.words[7]);
         }
+        let void = self.elapsed(self.words[0].wrapping_add_signed(void));
         let (bound, half95) = self.widths_after(void);
         let beyond = d.abs_diff(void);
         let bound_growth = widest.bound.max(low_u32(self.words[6]));
@@ -200,11 +197,6 @@ fn high_product(a: u64, b: u64) -> u64 {
     ((u128::from(a) * u128::from(b)) >> 64) as u64
 }
 
-#[inline(always)]
-fn high_product_signed(a: i64, b: i64) -> i64 {
-    ((i128::from(a) * i128::from(b)) >> 64) as i64
-}
-
 fn growth_over(growth: u32, d: u64) -> i64 {
     #[expect(clippy::cast_possible_truncation, reason = "below 2^32 * 2^63 / 2^32")]
     let grown = ((u128::from(growth) * u128::from(d)) >> GROWTH_BITS) as u64;
@@ -212,8 +204,9 @@ fn growth_over(growth: u32, d: u64) -> i64 {
 }
 
 /// The tier of a record too old to stand for itself, which is no better than it was.
-fn degraded(meta: u64, tier: Tier) -> u64 {
-    meta & !0xFFFF | (meta & 0xFF).max(tier as u64) | (Reason::PageStale as u64) << 8
+fn degraded(meta: u64, least: Tier) -> u64 {
+    let tier = tier(meta).unwrap_or(Tier::Raw).max(least);
+    meta & !0xFF00 | said(tier, Reason::PageStale, 0)
 }
 
 // What hardly ever happens stays out of line: written as selections in the read itself, both ends wait for both cases, which
@@ -301,7 +294,7 @@ mod tests {
             }
             let mut sane = words;
             sane[1] %= 1 << 62;
-            sane[2] %= 1 << 50;
+            sane[2] %= 1 << 55;
             sane[4] %= 1 << 60;
             sane[5] %= 1 << 60;
             let page = ClockPage::from_words(sane);

@@ -24,7 +24,7 @@ pub const PAGE_SIZE: usize = 4096;
 /// How often an identity is looked at before it is called damaged; a takeover writes it in some twenty nanoseconds.
 const LOOKS: usize = 1_000;
 /// Changes whenever a byte changes its meaning.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 /// The first eight bytes of the file.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"CTCKPAGE");
 

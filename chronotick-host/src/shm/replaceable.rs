@@ -57,4 +57,25 @@ mod tests {
         }
         assert_eq!((*first, value.kept.lock().unwrap().len()), (1, 3));
     }
+
+    /// What a thread looks at stays whole while others replace it; meant for the sanitizers and for miri.
+    #[test]
+    fn threads_look_while_others_replace() {
+        let pair = |n: u64| (n, !n);
+        let value = Replaceable::new(pair(0));
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| (0..200).for_each(|n| value.replace(pair(n % 7))));
+            }
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        let seen = value.get();
+                        assert_eq!(*seen, pair(seen.0));
+                    }
+                });
+            }
+        });
+        assert_eq!(value.kept.lock().unwrap().len(), 7);
+    }
 }

@@ -286,7 +286,7 @@ mod tests {
         let bytes = fs::read(&path).unwrap();
         let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
         assert_eq!(bytes.len(), 4096);
-        assert_eq!(&bytes[..16], b"CTCKPAGE\x01\x00\x00\x00\x00\x10\x00\x00");
+        assert_eq!(&bytes[..16], b"CTCKPAGE\x02\x00\x00\x00\x00\x10\x00\x00");
         assert_eq!(word(16), writer.instance());
         assert_eq!(bytes[40..44], std::process::id().to_le_bytes());
         // 500 ppm and 50 ppm in 2^-32, rounded up.
@@ -298,20 +298,19 @@ mod tests {
         assert_eq!(bytes[80..104], [0; 24]);
         assert_eq!([104, 112, 120].map(word), [5_000_000_000, 1_799_999_999_000_000_000, 0x6276_2762_7627]);
         assert_eq!(bytes[128..192], [0; 64]);
-        // As in the core's own test, but for the marks: the counter in bits 32 to 35 of the last, and a count that differs from
+        // As in the core's own test, but for the marks: the counter in bits 0 to 2 of the last, and a count that differs from
         // file to file.
         assert_eq!(
-            [192, 200, 208, 216, 224, 232, 240, 248]
-                .map(|at| word(at) & if at == 248 { !(0xF8 << 32) } else { u64::MAX }),
+            [192, 200, 208, 216, 224, 232, 240, 248].map(|at| word(at) & if at == 248 { !0xF8 } else { u64::MAX }),
             [
                 0x0000_0001_c4f4_659a,
-                0x18fa_e276_9b0b_cd95,
-                0x0000_6276_780b_57bf,
-                0x0000_4d4b_df3b_645a,
+                0x18fa_e276_9b0b_a602,
+                0x000c_4ecf_016a_f7eb,
+                0xdf3b_645a_0000_4d4b,
                 0x0000_0000_0005_57b7,
                 0x0000_0000_0000_2f67,
                 0x0000_0056_0000_53e3,
-                0x00d1_8c03_0007_0000,
+                0x0088_3447_0007_0003,
             ]
         );
         assert!(word(256) > 0, "the heartbeat");
