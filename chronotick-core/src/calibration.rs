@@ -66,8 +66,8 @@ impl Scales {
     /// And at one where what nobody has foreseen comes in: larger, and nobody knows how much.
     pub fn unforeseen(&self) -> Self {
         /// The probability of the same scale, and that of every larger one against the one before it.
-        const SAME: f32 = 0.3;
-        const LARGER: f32 = 0.8;
+        const SAME: f32 = 0.25;
+        const LARGER: f32 = 0.85;
         let mut out = [0.0; SCALES];
         let (mut below, mut total) = (0.0, 0.0);
         for (out, probability) in out.iter_mut().zip(self.0) {

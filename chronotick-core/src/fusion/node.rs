@@ -385,7 +385,7 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
             }
         }
         let (low, high) = (TRIM * total, (1.0 - TRIM) * total);
-        let (mut mass, mut sum, mut slope, mut variance) = (0.0_f32, 0.0, 0.0, 0.0);
+        let (mut mass, mut sum, mut slope) = (0.0_f32, 0.0, 0.0);
         for i in 0..E {
             let (from, to) = (below[i], below[i] + weights[i]);
             let inside = if to < high { to } else { high } - if from > low { from } else { low };
@@ -393,19 +393,22 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
                 mass += inside;
                 sum += inside * said[i];
                 slope += inside * opinions.slope[i];
-                variance += inside * opinions.variance[i];
             }
         }
         let scale = 1.0 / mass;
         let displacement = sum * scale;
-        let mut spread = 0.0_f32;
+        // Claims are decades apart, and the boldest and the most timid of them count alike: their geometric mean.
+        let (mut spread, mut claims) = (0.0_f32, 0.0);
         for i in 0..E {
             if weights[i] > 0.0 {
                 let away = said[i] - displacement;
                 spread += weights[i] * away * away;
+                claims += weights[i] * evidence::ln(opinions.variance[i].max(f32::MIN_POSITIVE));
             }
         }
-        Fused { displacement, slope: slope * scale, deviation: libm::sqrtf(variance * scale + spread / total) }
+        let scatter = 1.0 / total;
+        let variance = evidence::exp(claims * scatter) + spread * scatter;
+        Fused { displacement, slope: slope * scale, deviation: libm::sqrtf(variance) }
     }
 }
 
