@@ -60,7 +60,7 @@ MISTAKES = [
     ("implausible forecasts taken", CORE + "forecast.rs", "f64::from(q.abs()) > limit", "f64::from(q.abs()) > 1e300"),
     ("interval half as wide", CORE + "pipeline.rs", "let half = between(c0.half_width, c1.half_width);",
      "let half = 0.5 * between(c0.half_width, c1.half_width);"),
-    ("experts' errors not scored", CORE + "fusion/node.rs", "            self.score_one(&frozen, age, witness, inherited);\n", ""),
+    ("experts' errors not scored", CORE + "fusion/node.rs", "            self.score_one(&frozen, age, witness);\n", ""),
     ("kiss of death ignored", CLIENT,
      "                        self.state = State::Stopped(kiss);\n                        return Err(refusal);\n",
      "                        let _ = kiss;\n                        self.schedule.after_loss()\n"),
