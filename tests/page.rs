@@ -70,8 +70,9 @@ struct Other(Child);
 
 impl Other {
     fn new(role: &str, page: &Path) -> Self {
-        let program = std::env::current_exe().unwrap();
-        Self(command(&program, role, page).spawn().unwrap())
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "other_process", "--nocapture"]).env(ROLE, role).env(PAGE, page);
+        Self(command.stdout(Stdio::piped()).spawn().unwrap())
     }
     /// Waits for its end and gives what it printed for us.
     fn output(mut self) -> String {
@@ -87,13 +88,6 @@ impl Drop for Other {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-fn command(program: &Path, role: &str, page: &Path) -> Command {
-    let mut command = Command::new(program);
-    command.args(["--exact", "other_process", "--nocapture"]).env(ROLE, role).env(PAGE, page);
-    command.stdout(Stdio::piped());
-    command
 }
 
 /// Not a test of its own: what the processes that the tests start run.
@@ -234,16 +228,15 @@ fn read_monotone(page: &Path, shared: &Path) {
 #[test]
 fn two_processes_never_see_time_go_back() {
     let scratch = Scratch::new("monotone");
-    let (mut publisher, clock) = open(&scratch.page());
-    let start = clock.scale();
+    let (mut publisher, _) = open(&scratch.page());
     publisher.publish(|at| Some(target(at, Offset::ZERO))).unwrap();
     let epoch = publisher.record().unwrap().epoch;
     let readers = [(); 2].map(|()| Other::new("monotone-reader", &scratch.page()));
     let done = AtomicBool::new(false);
-    let (published, span) = std::thread::scope(|scope| {
+    let (published, span, longest) = std::thread::scope(|scope| {
         let writing = scope.spawn(|| {
             let (mut published, mut seed, mut offset) = (0_u64, 0x2545_F491_4F6C_DD1D_u64, 0_i64);
-            let start = Instant::now();
+            let (start, mut last, mut longest) = (Instant::now(), Instant::now(), Duration::ZERO);
             while !done.load(Ordering::Relaxed) {
                 // A walk of up to 20 us a millisecond, both ways: the slew is at its limit most of the time.
                 seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -253,8 +246,10 @@ fn two_processes_never_see_time_go_back() {
                 // One a millisecond, what a busy machine delays made good for.
                 let due = start + Duration::from_millis(published);
                 std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                longest = longest.max(last.elapsed());
+                last = Instant::now();
             }
-            (published, start.elapsed())
+            (published, start.elapsed(), longest)
         });
         let end = EndsWith(&done);
         let back: Vec<_> = readers.into_iter().map(Other::output).collect();
@@ -264,13 +259,13 @@ fn two_processes_never_see_time_go_back() {
     });
     assert_eq!(publisher.record().unwrap().epoch, epoch, "the walk stayed below the step threshold");
     println!(
-        "{} readings in two processes, never back, in {:.1} s; {published} records meanwhile ({:.0} a second, {} late ones computed \
-         anew); {:.0} MHz",
+        "{} readings in two processes, never back, in {:.1} s; {published} records meanwhile ({:.0} a second, the longest pause \
+         {:.1} ms, {} late ones computed anew)",
         2 * count(500_000, 50_000_000),
         span.as_secs_f64(),
         published as f64 / span.as_secs_f64(),
-        publisher.late(),
-        start.hz() / 1e6
+        longest.as_secs_f64() * 1e3,
+        publisher.late()
     );
     assert!(u128::from(published) * 2 >= span.as_millis(), "the writer stood still: {published} records in {span:?}");
 }
@@ -291,7 +286,7 @@ fn stop_half_way(page: &Path) {
 fn a_writer_stopped_half_way_delays_nobody() {
     let scratch = Scratch::new("stopped");
     let writer = Other::new("half-way", &scratch.page());
-    wait_for(&scratch.0.join("stopping"));
+    wait_until(|| scratch.0.join("stopping").exists());
     let pid = rustix::process::Pid::from_raw(i32::try_from(writer.0.id()).unwrap()).unwrap();
     wait_until(|| fs::read_to_string(format!("/proc/{}/stat", writer.0.id())).is_ok_and(|stat| stat.contains(") T ")));
     let reader = Reader::attach(scratch.page()).unwrap();
@@ -394,6 +389,12 @@ fn damage_under_an_attached_reader_costs_it_only_age() {
             let jump = now.utc().since(before.utc());
             assert!(jump >= Span::ZERO && jump < Span::from_secs(5), "{name}: {now:?}");
             assert_eq!(now.tier(), Tier::Filter, "{name}: {now:?}");
+            let (local, counter) = (reader.local(), reader.counter().unwrap().read());
+            for apart in [reader.project(local), reader.at_counter(counter)] {
+                let late = apart.utc().since(now.utc());
+                assert!(late >= Span::ZERO && late < Span::from_secs(5), "{name}: {late:?} after {now:?}");
+                assert_eq!(apart.tier(), Tier::Filter, "{name}: {apart:?}");
+            }
         }
         // The daemon's next publication mends the file, and the reader finds it.
         publisher.publish(|at| Some(target(at, Offset::ZERO))).unwrap();
@@ -491,6 +492,14 @@ fn a_machine_that_was_suspended_has_a_void_page_until_the_daemon_publishes() {
     let asleep = reader.now();
     assert_eq!((asleep.tier(), asleep.reason()), (Tier::Raw, Reason::Suspended));
     assert!(!asleep.bound().is_bounded() && !asleep.interval95().is_known());
+    let second = Span::from_secs(1);
+    for apart in
+        [reader.project(reader.local().saturating_add(second)), reader.at_counter(clock.ticks() + 1_000_000_000)]
+    {
+        assert_eq!((apart.tier(), apart.bound().is_bounded()), (Tier::Raw, false), "another instant is as uncertain");
+        let ahead = apart.utc().since(os_utc()).saturating_sub(second).abs();
+        assert!(ahead < Span::from_secs(20), "{ahead:?} from a second ahead of the operating system's clock");
+    }
 
     assert_eq!(publisher.disruption(), Some(Disruption::Suspended(Span::from_secs(30))));
     let voided = reader.now();
@@ -565,11 +574,9 @@ fn a_reader_in_a_container() {
     fs::create_dir_all(&inside).unwrap();
     let script = r#"mount --bind "$1" "$2" && mount -o remount,ro,bind "$2" || exit 77
         exec setpriv --reuid 65534 --regid 65534 --clear-groups --no-new-privs "$3" --exact other_process --nocapture"#;
-    let mut unshare = command(Path::new("unshare"), "visitor", &inside.join("clock"));
-    let mut unshare_args = Command::new("unshare");
-    unshare_args.args(["--mount", "--pid", "--fork", "sh", "-c", script, "sh"]).args([&scratch.0, &inside, &program]);
-    unshare_args.envs(unshare.get_envs().filter_map(|(key, value)| Some((key, value?)))).stderr(Stdio::piped());
-    unshare = unshare_args;
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--mount", "--pid", "--fork", "sh", "-c", script, "sh"]).args([&scratch.0, &inside, &program]);
+    unshare.env(ROLE, "visitor").env(PAGE, inside.join("clock"));
     let output = match unshare.output() {
         Ok(output) => output,
         Err(error) => return println!("skipped: unshare cannot be run ({error})"),
@@ -582,10 +589,6 @@ fn a_reader_in_a_container() {
     let line = said.lines().find_map(|line| line.strip_prefix("said: ")).expect("the visitor reports");
     assert!(line.contains("uid 65534"), "{line}");
     println!("in the container: {line}");
-}
-
-fn wait_for(file: &Path) {
-    wait_until(|| file.exists());
 }
 
 fn wait_until(mut condition: impl FnMut() -> bool) {

@@ -7,7 +7,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chronotick_core::clock_page::{PageReading, WidestGrowth};
@@ -117,7 +117,7 @@ impl Reader {
         let checked = Checked { instance: identity.instance(), inode, shift, looked: None, state, last };
         Ok(Self {
             cell: MappingCell::new(mapping),
-            known: Replaceable::new(Known { marks: last.record.marks(), scale: last.scale }),
+            known: Replaceable::new(last.known()),
             check_at: AtomicU64::new(0),
             widest: AtomicU64::new(packed(identity.widest())),
             impaired: AtomicBool::new(state != State::Sound),
@@ -157,10 +157,17 @@ impl Reader {
     /// The time that this page gives to another instant of local time, past or future: what [`Reader::now`] says (or would
     /// have said) at `at` as far as is known now. The uncertainty of a future instant is that of a clock that hears nothing more;
     /// that of the past counts from the record in use, not from the one that was in use then.
+    ///
+    /// ```
+    /// # let daemon = chronotick_host::doc::daemon();
+    /// # let reader = daemon.attach();
+    /// let second = chronotick_core::Span::from_secs(1);
+    /// let now = reader.local();
+    /// let (before, after) = (reader.project(now.saturating_sub(second)), reader.project(now.saturating_add(second)));
+    /// assert!(before.utc() < after.utc() && before.bound() < after.bound());
+    /// ```
     pub fn project(&self, at: units::Timestamp<Local>) -> Timestamp {
-        let now = self.snapshot();
-        let _ = self.now();
-        self.evaluate(&now, now.scale.ticks(at))
+        self.apart_from_now(|now| now.scale.ticks(at))
     }
 
     /// The time that this page gives to a reading of its counter ([`Reader::counter`]) that was taken elsewhere: hardware
@@ -176,22 +183,42 @@ impl Reader {
     /// ```
     #[inline(always)]
     pub fn at_counter(&self, counter: u64) -> Timestamp {
-        match self.cell.page().fresh(|| self.known.get(), || counter, |_| false) {
+        let check_at = self.check_at.load(Ordering::Relaxed);
+        match self.cell.page().fresh(|| self.known.get(), || counter, |counter| counter >= check_at) {
             Some(timestamp) => timestamp,
             // Kept apart from the ordinary case, which then stays in registers and leaves out what the caller does not look at.
-            None => *std::hint::black_box(&self.at_far_counter(counter)),
+            None => *std::hint::black_box(&self.apart_from_now(|_| counter)),
         }
     }
 
+    /// Another instant than now, by what a reading now goes by.
     #[cold]
     #[inline(never)]
-    fn at_far_counter(&self, counter: u64) -> Timestamp {
-        self.evaluate(&self.snapshot(), counter)
+    fn apart_from_now(&self, counter: impl Fn(&Snapshot) -> u64) -> Timestamp {
+        let (now, state) = self.in_use();
+        match state {
+            State::Void => os_reading(&now, counter(&now), Reason::Suspended),
+            State::Sound | State::Lost => self.evaluate_or_os(&now, counter(&now)),
+        }
+    }
+
+    /// What a reading now goes by, after the check that may be due.
+    fn in_use(&self) -> (Snapshot, State) {
+        let _ = self.now();
+        if self.impaired.load(Ordering::Relaxed) {
+            let checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+            match checked.state {
+                State::Lost => return (self.last(&checked), State::Lost),
+                State::Void => return (self.snapshot(), State::Void),
+                State::Sound => (),
+            }
+        }
+        (self.snapshot(), State::Sound)
     }
 
     /// Local time now: what [`Reader::project`] counts in.
     pub fn local(&self) -> units::Timestamp<Local> {
-        let now = self.snapshot();
+        let (now, _) = self.in_use();
         now.scale.local(now.counter)
     }
 
@@ -210,16 +237,17 @@ impl Reader {
         self.cell.page().identity().pid()
     }
 
-    /// How long ago the daemon last said that it is alive.
+    /// How long ago the daemon last said that it is alive, or began its last record where the page is damaged.
     pub fn heartbeat_age(&self) -> Duration {
-        let now = self.snapshot();
-        let beat = now.scale.local(self.cell.page().heartbeat());
+        let (now, state) = self.in_use();
+        let beat = if state == State::Lost { now.record.anchor() } else { self.cell.page().heartbeat() };
+        let beat = now.scale.local(beat);
         Duration::from_nanos(now.scale.local(now.counter).since(beat).as_nanos().max(0).unsigned_abs())
     }
 
     /// What the page counts with.
     pub fn counter(&self) -> Option<CounterKind> {
-        counter_of(self.snapshot().record.marks())
+        counter_of(self.in_use().0.record.marks())
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -240,17 +268,17 @@ impl Reader {
         let Ok(mut checked) = self.checked.try_lock() else {
             // Another thread is at it.
             return if self.impaired.load(Ordering::Relaxed) {
-                os_reading(&snapshot, Reason::PageStale)
+                os_reading(&snapshot, snapshot.counter, Reason::PageStale)
             } else {
-                self.or_os(self.evaluate(&snapshot, snapshot.counter), &snapshot)
+                self.evaluate_or_os(&snapshot, snapshot.counter)
             };
         };
         let snapshot = self.check(&mut checked, snapshot);
         self.impaired.store(checked.state != State::Sound, Ordering::Relaxed);
         match checked.state {
             State::Sound => {
-                self.known.replace(Known { marks: snapshot.record.marks(), scale: snapshot.scale });
-                let timestamp = self.or_os(self.evaluate(&snapshot, snapshot.counter), &snapshot);
+                self.known.replace(snapshot.known());
+                let timestamp = self.evaluate_or_os(&snapshot, snapshot.counter);
                 let next = snapshot.scale.local(snapshot.counter).saturating_add(span(CHECK_EVERY));
                 let due = if timestamp.tier() == Tier::Raw { 0 } else { snapshot.scale.ticks(next) };
                 self.check_at.store(due, Ordering::Relaxed);
@@ -258,16 +286,20 @@ impl Reader {
             }
             State::Lost => {
                 self.check_at.store(0, Ordering::Relaxed);
-                let last = checked.last;
-                let kind = last.record.marks();
-                let snapshot = Snapshot { counter: read_counter(kind, self.clock.as_ref()), ..last };
-                self.or_os(self.evaluate(&snapshot, snapshot.counter), &snapshot)
+                let last = self.last(&checked);
+                self.evaluate_or_os(&last, last.counter)
             }
             State::Void => {
                 self.check_at.store(0, Ordering::Relaxed);
-                os_reading(&snapshot, Reason::Suspended)
+                os_reading(&snapshot, snapshot.counter, Reason::Suspended)
             }
         }
+    }
+
+    /// The last record that was seen in order, now.
+    fn last(&self, checked: &Checked) -> Snapshot {
+        let counter = read_counter(checked.last.record.marks(), self.clock.as_ref());
+        Snapshot { counter, ..checked.last }
     }
 
     /// Looks at what the arithmetic cannot see, and returns what to compute with.
@@ -319,15 +351,16 @@ impl Reader {
         }
         checked.inode = inode;
         // In this order, so that no thread has the new page and the old scale.
-        self.known.replace(Known { marks: snapshot.record.marks(), scale: snapshot.scale });
+        self.known.replace(snapshot.known());
         self.cell.replace(mapping);
         true
     }
 
-    /// A record too old to say anything: the operating system's clock is no worse.
-    fn or_os(&self, timestamp: Timestamp, snapshot: &Snapshot) -> Timestamp {
+    /// By a record too old to say anything, it is the operating system's clock, which is no worse.
+    fn evaluate_or_os(&self, snapshot: &Snapshot, counter: u64) -> Timestamp {
+        let timestamp = self.evaluate(snapshot, counter);
         if timestamp.tier() == Tier::Raw && timestamp.reason() == Reason::PageStale {
-            os_reading(snapshot, Reason::PageStale)
+            os_reading(snapshot, counter, Reason::PageStale)
         } else {
             timestamp
         }
@@ -344,9 +377,12 @@ impl Checked {
     }
 }
 
-fn os_reading(snapshot: &Snapshot, reason: Reason) -> Timestamp {
-    let utc = os_utc();
-    Timestamp::new(PageReading::raw(utc, reason, snapshot.record.epoch()), utc.as_nanos(), snapshot.target_accuracy)
+/// The operating system's clock, moved from now to a counter reading.
+fn os_reading(snapshot: &Snapshot, counter: u64, reason: Reason) -> Timestamp {
+    let scale = &snapshot.scale;
+    let utc = os_utc().saturating_add(scale.local(counter).since(scale.local(snapshot.counter)));
+    let target_accuracy = snapshot.target_accuracy;
+    Timestamp::new(PageReading::raw(utc, reason, snapshot.record.epoch()), utc.as_nanos(), target_accuracy)
 }
 
 /// A clock for the pace of checks only.

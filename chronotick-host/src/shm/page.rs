@@ -169,11 +169,12 @@ const _: () = {
 };
 
 /// What the marks of a record stand for: its lowest three bits name the counter, and all of them together the scale. A reader that
-/// has the scale of a record's marks need not load it again.
+/// has the scale of a record's marks need not load it again; nor the target, which follows at the next check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Known {
     pub(crate) marks: u8,
     pub(crate) scale: CounterScale,
+    pub(crate) target_accuracy: i64,
 }
 
 const COUNTER_BITS: u32 = 3;
@@ -202,6 +203,12 @@ pub(crate) struct Snapshot {
     pub(crate) scale: CounterScale,
     pub(crate) target_accuracy: i64,
     pub(crate) counter: u64,
+}
+
+impl Snapshot {
+    pub(crate) const fn known(&self) -> Known {
+        Known { marks: self.record.marks(), scale: self.scale, target_accuracy: self.target_accuracy }
+    }
 }
 
 impl Page {
@@ -233,17 +240,15 @@ impl Page {
                 return None;
             }
             let raw = known.scale.wrapping_local(counter).as_nanos();
-            Some(Timestamp::new(reading, raw, self.target_accuracy()))
+            Some(Timestamp::new(reading, raw, known.target_accuracy))
         })
     }
 
-    #[inline(always)]
     fn scale(&self, copy: usize) -> CounterScale {
         let [ticks, local, mult] = latch::words(&self.scales[copy]);
         CounterScale { ticks, local: local.cast_signed(), mult }
     }
 
-    #[inline(always)]
     fn target_accuracy(&self) -> i64 {
         self.target_accuracy.load(Ordering::Relaxed).cast_signed()
     }
