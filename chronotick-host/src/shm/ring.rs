@@ -254,8 +254,6 @@ fn frame_crc(sequence: u32, length: u32, payload: &[u8]) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
-
     use super::*;
 
     #[cfg(loom)]
@@ -359,7 +357,7 @@ mod tests {
                 let mut producer = Producer::new(memory.clone());
                 let mut consumer = Consumer::new(memory);
                 (producer.head, producer.tail, consumer.head, consumer.tail) = (start, start, start, start);
-                let mut model: VecDeque<Vec<u8>> = VecDeque::new();
+                let mut model = std::collections::VecDeque::<Vec<u8>>::new();
                 let mut payload = Vec::new();
                 for step in steps {
                     let used: u64 = model.iter().map(|frame| 1 + words_of(frame.len())).sum();
@@ -454,7 +452,8 @@ mod tests {
         fn two_threads_move_frames_of_all_sizes() {
             let memory = Heap::new(64);
             let (mut producer, mut consumer) = (Producer::new(memory.clone()), Consumer::new(memory));
-            let count = 200_000u32;
+            // miri takes milliseconds for each.
+            let count = if cfg!(miri) { 300 } else { 200_000u32 };
             let content = |n: u32| vec![n.to_le_bytes()[0]; (n % 97) as usize];
             let writer = std::thread::spawn(move || {
                 for n in 0..count {
