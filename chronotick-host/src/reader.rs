@@ -196,24 +196,12 @@ impl Reader {
     #[inline(never)]
     fn apart_from_now(&self, counter: impl Fn(&Snapshot) -> u64) -> Timestamp {
         let (now, state) = self.in_use();
-        match state {
-            State::Void => os_reading(&now, counter(&now), Reason::Suspended),
-            State::Sound | State::Lost => self.evaluate_or_os(&now, counter(&now)),
-        }
+        self.evaluate_in(state, &now, counter(&now))
     }
 
-    /// What a reading now goes by, after the check that may be due.
     fn in_use(&self) -> (Snapshot, State) {
-        let _ = self.now();
-        if self.impaired.load(Ordering::Relaxed) {
-            let checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
-            match checked.state {
-                State::Lost => return (self.last(&checked), State::Lost),
-                State::Void => return (self.snapshot(), State::Void),
-                State::Sound => (),
-            }
-        }
-        (self.snapshot(), State::Sound)
+        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.look(&mut checked), checked.state)
     }
 
     /// Local time now: what [`Reader::project`] counts in.
@@ -264,36 +252,31 @@ impl Reader {
     #[cold]
     #[inline(never)]
     fn now_checked(&self) -> Timestamp {
-        let snapshot = self.snapshot();
         let Ok(mut checked) = self.checked.try_lock() else {
             // Another thread is at it.
+            let snapshot = self.snapshot();
             return if self.impaired.load(Ordering::Relaxed) {
                 os_reading(&snapshot, snapshot.counter, Reason::PageStale)
             } else {
                 self.evaluate_or_os(&snapshot, snapshot.counter)
             };
         };
-        let snapshot = self.check(&mut checked, snapshot);
-        self.impaired.store(checked.state != State::Sound, Ordering::Relaxed);
-        match checked.state {
-            State::Sound => {
-                self.known.replace(snapshot.known());
-                let timestamp = self.evaluate_or_os(&snapshot, snapshot.counter);
-                let next = snapshot.scale.local(snapshot.counter).saturating_add(span(CHECK_EVERY));
-                let due = if timestamp.tier() == Tier::Raw { 0 } else { snapshot.scale.ticks(next) };
-                self.check_at.store(due, Ordering::Relaxed);
-                timestamp
-            }
-            State::Lost => {
-                self.check_at.store(0, Ordering::Relaxed);
-                let last = self.last(&checked);
-                self.evaluate_or_os(&last, last.counter)
-            }
-            State::Void => {
-                self.check_at.store(0, Ordering::Relaxed);
-                os_reading(&snapshot, snapshot.counter, Reason::Suspended)
-            }
+        let now = self.look(&mut checked);
+        self.evaluate_in(checked.state, &now, now.counter)
+    }
+
+    /// Makes the check, and gives what a reading now goes by.
+    fn look(&self, checked: &mut Checked) -> Snapshot {
+        let now = self.check(checked, self.snapshot());
+        let sound = checked.state == State::Sound;
+        self.impaired.store(!sound, Ordering::Relaxed);
+        if sound {
+            self.known.replace(now.known());
         }
+        let stands = sound && self.evaluate(&now, now.counter).tier() != Tier::Raw;
+        let next = now.scale.local(now.counter).saturating_add(span(CHECK_EVERY));
+        self.check_at.store(if stands { now.scale.ticks(next) } else { 0 }, Ordering::Relaxed);
+        if checked.state == State::Lost { self.last(checked) } else { now }
     }
 
     /// The last record that was seen in order, now.
@@ -354,6 +337,13 @@ impl Reader {
         self.known.replace(snapshot.known());
         self.cell.replace(mapping);
         true
+    }
+
+    fn evaluate_in(&self, state: State, snapshot: &Snapshot, counter: u64) -> Timestamp {
+        match state {
+            State::Void => os_reading(snapshot, counter, Reason::Suspended),
+            State::Sound | State::Lost => self.evaluate_or_os(snapshot, counter),
+        }
     }
 
     /// By a record too old to say anything, it is the operating system's clock, which is no worse.
