@@ -28,7 +28,7 @@ const LEAST: f32 = 0.5;
 const RATIO: f32 = 1.6;
 const LN_RATIO: f32 = 0.470_003_63;
 /// The log likelihood of an independent error counts for so much.
-const TEMPER: f32 = 0.17;
+const TEMPER: f32 = 0.22;
 /// Squared errors count up to so many times their expectation.
 const CAP: f32 = 25.0;
 /// Independent errors at which the empirical quantile counts as much as the scales'.
