@@ -34,6 +34,8 @@ use crate::worker::tensors::{self, Inputs, Normaliser, SCALARS};
 const WORLDS_PER_SHARD: u64 = 32;
 /// Shortest and longest history of a world, in hours: young clocks, and such whose coarse grid is full.
 const HOURS: (f64, f64) = (6.0, 60.0);
+/// Of every five worlds, so many are drawn with a pattern to learn; in most of the others there is none.
+const PATTERNED: u64 = 3;
 /// How long the truth goes on after the last exchange, in s: the far model's reach.
 const AFTER: f64 = 16_384.0 + 64.0;
 /// One in so many questions to the near model is kept: consecutive ones share nearly all their history.
@@ -151,7 +153,8 @@ pub fn write_recorded(traces: &[(PathBuf, Vec<Sample>)], out: &Path) -> io::Resu
 }
 
 fn add_world(windows: &mut Windows, part: Part, seed: u64) {
-    let kind = Kind::Random(if part == Part::Train { Split::Training } else { Split::HeldOut });
+    let split = if part == Part::Train { Split::Training } else { Split::HeldOut };
+    let kind = if seed % 5 < PATTERNED { Kind::Patterned(split) } else { Kind::Random(split) };
     let seed = if part == Part::Train { seed } else { seed + (1 << 31) };
     let length = stream(seed, "length").random::<f64>();
     let seconds = 3600.0 * HOURS.0 * (HOURS.1 / HOURS.0).powf(length);

@@ -65,11 +65,13 @@ pub enum Kind {
     Wander,
     /// Drawn from the ranges of this module's table.
     Random(Split),
+    /// Drawn from the same, as long as its days, air conditioner or load move the rate more than its noises do in four hours.
+    Patterned(Split),
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::QuietLan,
         Self::RoomLan,
         Self::DayLan,
@@ -85,6 +87,8 @@ impl Kind {
         Self::Wander,
         Self::Random(Split::Training),
         Self::Random(Split::HeldOut),
+        Self::Patterned(Split::Training),
+        Self::Patterned(Split::HeldOut),
     ];
 
     /// Its name on the command line.
@@ -105,6 +109,8 @@ impl Kind {
             Self::Wander => "wander",
             Self::Random(Split::Training) => "random",
             Self::Random(Split::HeldOut) => "held-out",
+            Self::Patterned(Split::Training) => "pattern",
+            Self::Patterned(Split::HeldOut) => "held-out-pattern",
         }
     }
 
@@ -131,6 +137,8 @@ impl Kind {
             Self::Wander => "random-walk frequency of 1e-9 per root second, jitter of 1 ms",
             Self::Random(Split::Training) => "drawn from the training ranges",
             Self::Random(Split::HeldOut) => "drawn from ranges that training never saw",
+            Self::Patterned(Split::Training) => "a clock ruled by its days, air conditioner or load, from the training ranges",
+            Self::Patterned(Split::HeldOut) => "a clock ruled by its days, air conditioner or load, from the other ranges",
         }
     }
 
@@ -139,6 +147,7 @@ impl Kind {
         let mut random = stream(seed, "parameters");
         let mut world = match self {
             Self::Random(split) => return random_world(split, &mut random),
+            Self::Patterned(split) => return patterned_world(split, &mut random),
             _ => WorldParams {
                 oscillator: crystal(),
                 environment: EnvironmentParams { mean: 34.0, lag: 180.0, ..Default::default() },
@@ -205,7 +214,7 @@ impl Kind {
                 };
                 world.sensor.present = false;
             }
-            Self::Random(_) => {}
+            Self::Random(_) | Self::Patterned(_) => {}
         }
         if e.weather > 0.0 && e.weather_time == 0.0 {
             e.weather_time = 40_000.0;
@@ -313,6 +322,29 @@ fn random_world(split: Split, random: &mut Random) -> WorldParams {
     let mut world = WorldParams { oscillator, environment, sensor, servers: vec![server], step: 0.0 };
     world.step = step_for(&world);
     world
+}
+
+/// A random world that has a pattern to learn.
+fn patterned_world(split: Split, random: &mut Random) -> WorldParams {
+    /// About one in three random worlds has one.
+    const TRIES: usize = 256;
+    let mut world = random_world(split, random);
+    for _ in 0..TRIES {
+        if pattern_to_noise(&world) > 1.0 {
+            break;
+        }
+        world = random_world(split, random);
+    }
+    world
+}
+
+/// By how much the regular changes of temperature move the rate, against what its noises do in four hours.
+fn pattern_to_noise(world: &WorldParams) -> f64 {
+    const HOURS_AHEAD: f64 = 14_400.0;
+    let (o, e) = (&world.oscillator, &world.environment);
+    let slope = 0.5 * (o.curve.frequency(e.mean + 1.0) - o.curve.frequency(e.mean - 1.0));
+    let swing = e.day.max(0.5 * e.conditioner).max(0.5 * e.load);
+    slope.abs() * swing / (o.wander * HOURS_AHEAD.sqrt()).hypot(2.0 * o.flicker_fm)
 }
 
 /// An oscillator, and the temperature that it works at.
@@ -481,6 +513,15 @@ mod tests {
     fn names_are_unique_and_found_again() {
         for kind in Kind::ALL {
             assert_eq!(Kind::from_name(kind.name()), Some(kind));
+        }
+    }
+
+    #[test]
+    fn patterned_worlds_have_a_pattern() {
+        for split in [Split::Training, Split::HeldOut] {
+            let random = (0..400).filter(|&s| pattern_to_noise(&Kind::Random(split).params(s)) > 1.0).count();
+            assert!((60..300).contains(&random), "{split:?}: {random} of 400 random worlds");
+            assert!((0..400).all(|s| pattern_to_noise(&Kind::Patterned(split).params(s)) > 1.0), "{split:?}");
         }
     }
 
