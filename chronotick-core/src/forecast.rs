@@ -201,6 +201,10 @@ impl Active {
     /// standard deviation; `None` beyond the forecast's reach.
     #[allow(clippy::cast_possible_truncation, reason = "its rows are f32")]
     pub fn change(&self, from: Timestamp<Local>, h: f32, rate: f64) -> Option<(f32, f32, f32)> {
+        // Nearer than its first row it knows nothing: that is the filters' business.
+        if h < self.step {
+            return None;
+        }
         let age = from.since(self.origin).as_secs_f64() as f32;
         let (start, _, start_deviation) = self.at(age)?;
         let (end, slope, deviation) = self.at(age + h)?;

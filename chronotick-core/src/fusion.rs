@@ -14,6 +14,9 @@
 //! **Combination.** A weighted mean over the middle of the weighted distribution (30 to 70 %): robust against the one expert
 //! that is suddenly far out.
 //!
+//! **Models.** They are not of the bank: nothing is weighed against them. Each moves the bank's forecast by a share of its distance
+//! from it, which its errors on this clock have earned.
+//!
 //! **Calibration.** The fused forecast is frozen too, and its errors calibrate its claims: [`crate::calibration`].
 //!
 //! **Numerics.** Instants, the base line and what is measured against it are f64; what is left, the experts' distances from that
@@ -23,15 +26,19 @@
 //! **Weaknesses.** A horizon that has not passed even once has no evidence of its own, only its shorter neighbours'.
 
 mod node;
+mod stack;
 
 use core::cell::OnceCell;
 
-use node::{LATE, Node, PROBATION, Witness};
+use node::{LATE, Node, Witness};
 
 use crate::calibration::Scales;
 use crate::estimator::Line;
 use crate::opinions::Opinions;
 use crate::units::{Local, Timestamp};
+
+/// The models are the last so many experts.
+const MODELS: usize = 2;
 
 /// The horizons, in s for a time scale of one.
 pub const HORIZONS: [f64; 7] = [0.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 14400.0];
@@ -107,9 +114,24 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
         self.nodes[node].horizon
     }
 
-    /// The logarithms of the experts' weights at `node`, zero for the best.
-    pub fn log_weights(&self, node: usize) -> &[f32; E] {
-        &self.nodes[node].log_weight
+    /// The experts' weights at `node`, one in all: those of the bank, of which each model in its turn takes its share.
+    pub fn weights(&self, node: usize) -> [f32; E] {
+        let node = &self.nodes[node];
+        let mut weights = [0.0; E];
+        let mut total = 0.0;
+        for (weight, log) in weights.iter_mut().zip(&node.log_weight).take(E - MODELS) {
+            *weight = libm::expf(*log);
+            total += *weight;
+        }
+        let mut taken = 1.0 / f32::max(total, f32::MIN_POSITIVE);
+        for (slot, share) in node.shares.iter().enumerate() {
+            for weight in &mut weights[..E - MODELS + slot] {
+                *weight *= taken * (1.0 - share.share);
+            }
+            weights[E - MODELS + slot] = share.share;
+            taken = 1.0;
+        }
+        weights
     }
 
     /// Root mean squared error of expert `index` at `node`, in s, if it has been scored.
@@ -133,6 +155,7 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
         let single = |(offset, variance): (f64, f64)| (offset, variance as f32);
         let witness = Witness { at, raw: single(raw), filtered: single(filtered), scale: self.scale };
         let mut shorter = &self.prior;
+        let mut shares = [0.0; MODELS];
         for node in &mut self.nodes {
             node.score(&witness);
             if node.unjudged {
@@ -140,6 +163,8 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
                 node.unjudged = false;
             }
             node.weigh(shorter, &self.handicap, &self.stray);
+            node.share(&shares);
+            shares = node.shares.map(|share| share.share);
             shorter = &node.log_weight;
         }
     }
@@ -199,9 +224,9 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
         }
     }
 
-    /// Whether expert `index` has been scored often enough at `node` to be heard.
-    pub fn is_heard(&self, node: usize, index: usize) -> bool {
-        self.nodes[node].skill[index].trials >= PROBATION
+    /// How far the forecast at `node` goes the way to model `slot`, from 0 to 1.
+    pub fn share(&self, node: usize, slot: usize) -> f32 {
+        self.nodes[node].shares[slot].share
     }
 
     /// Drops the forecasts under test, whose future will not come: the skill stays.

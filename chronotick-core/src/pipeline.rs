@@ -36,8 +36,8 @@ const YOUNG: [usize; 2] = [16, 48];
 const CADENCE: [u64; 2] = [4, 16];
 /// Fine cells within which an answer is worth having.
 const DEADLINE: i64 = 4;
-/// A model's forecast carries weight when its log weight is within this of the best expert's at any horizon.
-const CARRIES: f32 = -3.0;
+/// A model's forecast carries weight when its share at any horizon is more than this.
+const CARRIES: f32 = 0.05;
 /// Samples before forecasts are frozen: those of a clock that knows no rate yet say nothing about the experts.
 const PROVEN: u64 = 6;
 /// Samples before the filter's rate is recorded as history.
@@ -487,9 +487,8 @@ impl<
 
     /// Whether `model`'s forecasts have weight anywhere.
     fn carries(&self, model: Model) -> bool {
-        let index = E - 2 + model.index();
-        self.active[model.index()].is_some()
-            && (0..K).any(|node| self.fusion.is_heard(node, index) && self.fusion.log_weights(node)[index] > CARRIES)
+        let slot = model.index();
+        self.active[slot].is_some() && (0..K).any(|node| self.fusion.share(node, slot) > CARRIES)
     }
 
     fn is_fresh(&self, track: &Track<Bank<F, T, R, Y>>, at: Timestamp<Local>) -> bool {

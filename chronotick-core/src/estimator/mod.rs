@@ -133,11 +133,6 @@ impl Family {
         }
     }
 
-    /// Whether it is a model, which is scored before it is heard.
-    pub const fn is_model(self) -> bool {
-        matches!(self, Self::NearModel | Self::FarModel)
-    }
-
     /// For people.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -442,8 +437,8 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, 
     }
 
     /// What each expert's evidence must overcome at every horizon, as a log weight. A line that follows the filter has the benefit
-    /// of the doubt; holding still would spoil every free-running clock for as long as nobody has seen it fail, and a model
-    /// must earn its place.
+    /// of the doubt; holding still would spoil every free-running clock for as long as nobody has seen it fail. The models are weighed
+    /// elsewhere and stand here for experts of which nothing is known.
     pub fn handicap<const E: usize>() -> [f32; E] {
         const HOLD: f32 = -4.0;
         const MODEL: f32 = -3.0;

@@ -1,6 +1,7 @@
 //! One horizon: the forecasts under test there, what the experts' errors were, and what follows for their weights.
 
-use super::{Fused, MOST_EXPERTS};
+use super::stack::Share;
+use super::{Fused, MODELS, MOST_EXPERTS};
 use crate::calibration::Calibration;
 use crate::decay::forgotten;
 use crate::estimator::Line;
@@ -37,8 +38,6 @@ const SPIKE: f32 = 4.0;
 const MOST_DOUBT: f32 = 1e6;
 /// Log weights below this do not take part.
 const NEGLIGIBLE: f32 = -6.0;
-/// Forecasts of a model that must have been scored at a horizon before it is heard there.
-pub(super) const PROBATION: u8 = 24;
 /// One of so many slots for frozen forecasts is in use when exchanges come regularly.
 const SPARE: i64 = 4;
 /// The weighted distribution is trimmed to its middle, from this share to the rest.
@@ -68,8 +67,8 @@ pub(super) struct Node<const E: usize, const P: usize, const C: usize> {
     scored: f32,
     spacing: f32,
     last_scored: Option<Timestamp<Local>>,
-    /// Experts from this index on are on probation: they are scored before they are heard.
-    unproven: usize,
+    /// What each model adds to the bank.
+    pub(super) shares: [Share; MODELS],
     /// Log weights, zero for the best.
     pub(super) log_weight: [f32; E],
     /// The variance that each expert claims of late, s^2.
@@ -90,8 +89,6 @@ pub(super) struct Node<const E: usize, const P: usize, const C: usize> {
 pub(super) struct Skill {
     pub(super) loss: f32,
     pub(super) weight: f32,
-    /// Forecasts scored, up to the end of probation.
-    pub(super) trials: u8,
 }
 
 #[derive(Clone, Debug)]
@@ -100,9 +97,9 @@ pub(super) struct Frozen<const E: usize> {
     line: Line,
     displacement: [f32; E],
     slope: [f32; E],
-    fused: f32,
-    fused_slope: f32,
-    deviation: f32,
+    fused: Fused,
+    /// What the bank alone said.
+    bank: Fused,
 }
 
 /// What a sample says of the forecasts under test: see [`super::Fusion::score`].
@@ -129,7 +126,7 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
             scored: 0.0,
             spacing: 16.0,
             last_scored: None,
-            unproven: E - 2,
+            shares: [Share::default(); MODELS],
             log_weight: prior,
             claim: [f32::NAN; E],
             noise: 0.0,
@@ -149,6 +146,8 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
     }
 
     pub(super) fn freeze(&mut self, at: Timestamp<Local>, line: Line, opinions: &Opinions<E>, fused: &Fused) {
+        let moved = opinions.displacement[E - MODELS..].iter().any(|said| said.is_finite());
+        let bank = if moved { self.fuse_bank(opinions) } else { *fused };
         if self.frozen.is_full() {
             self.frozen.pop_front();
         }
@@ -161,16 +160,15 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
             line,
             displacement: opinions.displacement,
             slope: opinions.slope,
-            fused: fused.displacement,
-            fused_slope: fused.slope,
-            deviation: fused.deviation,
+            fused: *fused,
+            bank,
         });
     }
 
     /// The fused forecast that was frozen at `at` beyond `line`, if one was.
     pub(super) fn frozen_at(&self, at: Timestamp<Local>, line: Line) -> Option<Fused> {
         let newest = self.frozen.back().filter(|frozen| frozen.at == at && frozen.line == line)?;
-        Some(Fused { displacement: newest.fused, slope: newest.fused_slope, deviation: newest.deviation })
+        Some(newest.fused)
     }
 
     /// The bank's reference moved by `shift` s.
@@ -215,7 +213,10 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
             if frozen.displacement[i].is_finite() {
                 let error = base + frozen.displacement[i] + frozen.slope[i] * extra;
                 square[i] = error * error;
-                let _ = known.push(square[i]);
+                // The bank's level is its own.
+                if i < E - MODELS {
+                    let _ = known.push(square[i]);
+                }
             }
         }
         if known.is_empty() {
@@ -244,7 +245,7 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         let plausible = SPIKE * typical;
         let doubt = if least > plausible { (least / plausible).min(MOST_DOUBT) } else { 1.0 };
         // And what was frozen in doubt, by a young clock, is no measure of the experts of today.
-        let doubted = frozen.deviation * frozen.deviation;
+        let doubted = frozen.bank.deviation * frozen.bank.deviation;
         let importance = 1.0 / ((noise + floor + doubted).max(1e-18) * doubt * doubt);
         let cap = CAP * typical;
         // Experts that have always been scored together have the same weight, so what follows from it is worked out once.
@@ -265,14 +266,35 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
             if i == 0 {
                 self.noise += (noise - self.noise) * gain;
             }
-            skill.trials = skill.trials.saturating_add(1);
         }
-        let error = base + frozen.fused + frozen.fused_slope * extra;
+        let bank = base + frozen.bank.displacement + frozen.bank.slope * extra;
+        self.learn_shares(bank, |i| base + frozen.displacement[i] + frozen.slope[i] * extra, importance, keep);
+        let error = base + frozen.fused.displacement + frozen.fused.slope * extra;
         let error = if late { error + (target - filtered.0) as f32 } else { error };
         let noise = if late { filtered.1 } else { noise };
         let memory = (CALIBRATION_MEMORY.0 * scale).max(CALIBRATION_MEMORY.1 * self.horizon);
         let keep = 1.0 - forgotten(elapsed, memory);
-        self.calibration.learn(error, doubted, noise, keep, self.overlap());
+        let claimed = frozen.fused.deviation * frozen.fused.deviation;
+        self.calibration.learn(error, claimed, noise, keep, self.overlap());
+    }
+
+    /// The bank was wrong by `error` s, and expert `i` by `errors(i)`: what would the models have added, one after the other?
+    fn learn_shares(&mut self, mut error: f32, errors: impl Fn(usize) -> f32, importance: f32, keep: f32) {
+        for (share, i) in self.shares.iter_mut().zip(E - MODELS..E) {
+            let away = errors(i) - error;
+            if away.is_finite() {
+                share.learn(-error, away, importance, keep);
+                error += share.share * away;
+            }
+        }
+    }
+
+    /// The models' shares, with what those of the next shorter horizon say.
+    pub(super) fn share(&mut self, shorter: &[f32; MODELS]) {
+        let overlap = self.overlap();
+        for (share, &shorter) in self.shares.iter_mut().zip(shorter) {
+            share.settle(shorter, overlap);
+        }
     }
 
     /// What this horizon's own forecasts say of the experts, and a little of what they say themselves.
@@ -283,7 +305,7 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
     pub(super) fn judge(&mut self) {
         self.evidence = (self.scored / self.overlap()).min(MAX_EVIDENCE);
         let (mut best, mut most, mut fewest) = (f32::INFINITY, 1e-30, f32::INFINITY);
-        for skill in self.skill.iter().filter(|skill| skill.weight > 0.0) {
+        for skill in self.skill[..E - MODELS].iter().filter(|skill| skill.weight > 0.0) {
             best = if skill.loss < best { skill.loss } else { best };
             most = if skill.weight > most { skill.weight } else { most };
             fewest = if skill.weight < fewest { skill.weight } else { fewest };
@@ -294,7 +316,7 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         let faith = if self.horizon < CLAIM_SPACINGS * self.spacing { 0.0 } else { CLAIM };
         let (told, said) = (self.evidence / (self.evidence + faith), faith / (self.evidence + faith));
         let mut losses = [f32::NAN; E];
-        for i in 0..E {
+        for i in 0..E - MODELS {
             let Skill { loss, weight, .. } = self.skill[i];
             let claims = self.claim[i].is_finite();
             losses[i] = if weight > 0.0 {
@@ -332,6 +354,7 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
             }
             self.log_weight[i] = log_weight;
         }
+        // The models, whose losses do not enter, stand here for experts of which nothing is known.
         let highest = greatest(&self.log_weight);
         for weight in &mut self.log_weight {
             *weight -= highest;
@@ -346,24 +369,34 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
     /// The median loss of those scored.
     fn mediocre(&self, best: f32) -> f32 {
         let mut losses: heapless::Vec<f32, E> = heapless::Vec::new();
-        for skill in self.skill.iter().filter(|s| s.weight > 0.0) {
+        for skill in self.skill[..E - MODELS].iter().filter(|s| s.weight > 0.0) {
             let _ = losses.push(skill.loss);
         }
         let middle = losses.len() / 2;
         if losses.is_empty() { best } else { ranked(&mut losses, middle) }
     }
 
+    /// What the bank says, moved by what the models add.
     pub(super) fn fuse(&self, opinions: &Opinions<E>) -> Fused {
+        let mut fused = self.fuse_bank(opinions);
+        for (share, i) in self.shares.iter().zip(E - MODELS..E) {
+            let (away, w) = (opinions.displacement[i] - fused.displacement, share.share);
+            if away.is_finite() && w > 0.0 {
+                let (stays, variance) = (1.0 - w, fused.deviation * fused.deviation);
+                fused.displacement += w * away;
+                fused.slope += w * (opinions.slope[i] - fused.slope);
+                fused.deviation = libm::sqrtf(stays * (variance + w * away * away) + w * opinions.variance[i]);
+            }
+        }
+        fused
+    }
+
+    fn fuse_bank(&self, opinions: &Opinions<E>) -> Fused {
         let said = &opinions.displacement;
         // The log weights of those who speak.
         let mut heard = [f32::NEG_INFINITY; E];
-        for i in 0..E {
+        for i in 0..E - MODELS {
             heard[i] = if said[i].is_finite() { self.log_weight[i] } else { f32::NEG_INFINITY };
-        }
-        for i in self.unproven..E {
-            if self.skill[i].trials < PROBATION {
-                heard[i] = f32::NEG_INFINITY;
-            }
         }
         let highest = greatest(&heard);
         // Those whose word counts have a weight, and all have a place in the order of what they say.

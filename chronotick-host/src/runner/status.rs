@@ -201,7 +201,7 @@ impl Status {
     }
 }
 
-/// What the judges of `pipeline` make of its experts. An expert on probation has no weight.
+/// What the judges of `pipeline` make of its experts: the bank's weights, of which each model in its turn takes its share.
 pub(super) fn experts(pipeline: &Pipeline) -> Experts {
     let fusion = pipeline.fusion();
     let mut families = Family::ALL.map(|family| ExpertFamily {
@@ -211,22 +211,16 @@ pub(super) fn experts(pipeline: &Pipeline) -> Experts {
         rms_error_ns: vec![None; HORIZONS.len()],
     });
     for node in 0..HORIZONS.len() {
-        let logs = fusion.log_weights(node);
-        let mut total = 0.0;
-        for (index, &log) in logs.iter().enumerate() {
-            let kind = pipeline.family(index);
-            let family = &mut families[kind as usize];
+        let weights = fusion.weights(node);
+        for (index, &weight) in weights.iter().enumerate() {
+            let family = &mut families[pipeline.family(index) as usize];
             family.experts += usize::from(node == 0);
-            let heard = !kind.is_model() || fusion.is_heard(node, index);
-            let weight = if heard { f64::from(log).exp() } else { 0.0 };
-            family.weights[node] += weight;
-            total += weight;
+            family.weights[node] += f64::from(weight);
             if let Some(error) = fusion.skill(node, index).map(|error| error * 1e9) {
                 let best = &mut family.rms_error_ns[node];
                 *best = Some(best.map_or(error, |best: f64| best.min(error)));
             }
         }
-        families.iter_mut().for_each(|family| family.weights[node] /= f64::max(total, f64::MIN_POSITIVE));
     }
     Experts {
         horizons_s: (0..HORIZONS.len()).map(|node| f64::from(fusion.horizon(node))).collect(),

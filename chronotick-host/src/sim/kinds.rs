@@ -137,8 +137,12 @@ impl Kind {
             Self::Wander => "random-walk frequency of 1e-9 per root second, jitter of 1 ms",
             Self::Random(Split::Training) => "drawn from the training ranges",
             Self::Random(Split::HeldOut) => "drawn from ranges that training never saw",
-            Self::Patterned(Split::Training) => "a clock ruled by its days, air conditioner or load, from the training ranges",
-            Self::Patterned(Split::HeldOut) => "a clock ruled by its days, air conditioner or load, from the other ranges",
+            Self::Patterned(Split::Training) => {
+                "a clock ruled by its days, air conditioner or load, from the training ranges"
+            }
+            Self::Patterned(Split::HeldOut) => {
+                "a clock ruled by its days, air conditioner or load, from the other ranges"
+            }
         }
     }
 
