@@ -118,6 +118,7 @@ def main():
 | held out | {record['judged']}: ranges of parameters that training never saw |
 | windows | {record['windows']} for training, {record['held_out']} held out |
 | training | {record['steps']} of {record['planned_steps']} steps of {record['batch']} windows, AdamW at {record['rate']:g}, weight decay {record['decay']:g}, weights averaged with memory {record['average']:g} |
+| start | {'`train/checkpoints/' + name + '-first.pt`, an earlier training of the same kind' if record['start'] else 'random weights'} |
 | seed | {record['seed']} |
 | architecture | {', '.join(f'{k} {v}' for k, v in model.network.config.items())} |
 

@@ -1,6 +1,6 @@
 //! One horizon: the forecasts under test there, what the experts' errors were, and what follows for their weights.
 
-use super::stack::Share;
+use super::stack::{DOUBT, Share};
 use super::{Fused, MODELS, MOST_EXPERTS};
 use crate::calibration::Calibration;
 use crate::decay::forgotten;
@@ -292,8 +292,8 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
     /// The models' shares, with what those of the next shorter horizon say.
     pub(super) fn share(&mut self, shorter: &[f32; MODELS]) {
         let overlap = self.overlap();
-        for (share, &shorter) in self.shares.iter_mut().zip(shorter) {
-            share.settle(shorter, overlap);
+        for ((share, &shorter), doubt) in self.shares.iter_mut().zip(shorter).zip(DOUBT) {
+            share.settle(shorter, overlap, doubt);
         }
     }
 

@@ -17,8 +17,9 @@
 
 /// Inverse variance of the prior.
 const PRIOR: f32 = 3.0;
-/// Part of the share's sampling error that is taken off.
-const DOUBT: f32 = 0.3;
+/// Parts of the shares' sampling errors that are taken off. In simulated worlds the near model knows little that the bank does not, so
+/// that what looks like it is more often luck.
+pub(super) const DOUBT: [f32; super::MODELS] = [1.0, 0.3];
 /// The share below which a model is not worth following.
 const TOLL: f32 = 0.1;
 /// Part of the means that is taken out of the moments.
@@ -54,8 +55,9 @@ impl Share {
         self.count = self.count * keep + 1.0;
     }
 
-    /// The share anew, `shorter` being that at the next shorter horizon. `overlap` forecasts are worth one independent one.
-    pub(super) fn settle(&mut self, shorter: f32, overlap: f32) {
+    /// The share anew, `shorter` being that at the next shorter horizon. `overlap` forecasts are worth one independent one,
+    /// and `doubt` of the sampling error is taken off.
+    pub(super) fn settle(&mut self, shorter: f32, overlap: f32, doubt: f32) {
         // The unscored, and those who never said anything else than the bank.
         if self.away_away <= 0.0 {
             self.share = shorter;
@@ -70,7 +72,7 @@ impl Share {
         let told = self.count / overlap * (spread / left);
         let mean = (told * (common / spread) + PRIOR * shorter) / (told + PRIOR);
         let unsure = libm::sqrtf(told) / (told + PRIOR);
-        let share = (mean - DOUBT * unsure - TOLL) / (1.0 - TOLL);
+        let share = (mean - doubt * unsure - TOLL) / (1.0 - TOLL);
         // Whatever is not a number is nothing.
         self.share = if share > 0.0 { share.min(1.0) } else { 0.0 };
     }
@@ -87,7 +89,7 @@ mod tests {
             let (missed, away) = said(f32::from(i));
             share.learn(missed, away, 1e9, 0.99);
         }
-        share.settle(0.0, 1.0);
+        share.settle(0.0, 1.0, DOUBT[1]);
         share.share
     }
 
@@ -120,7 +122,7 @@ mod tests {
     #[test]
     fn without_forecasts_the_shorter_horizon_speaks() {
         let mut share = Share::default();
-        share.settle(0.4, 9.0);
+        share.settle(0.4, 9.0, DOUBT[1]);
         assert_eq!(share.share, 0.4);
     }
 
@@ -128,7 +130,7 @@ mod tests {
     fn what_is_not_a_number_is_nothing() {
         let mut share = Share::default();
         share.learn(1e30, 1e30, 1e30, 1.0);
-        share.settle(0.4, 9.0);
+        share.settle(0.4, 9.0, DOUBT[1]);
         assert!((0.0..=1.0).contains(&share.share));
     }
 }

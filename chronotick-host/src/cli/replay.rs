@@ -33,6 +33,9 @@ pub(crate) struct Args {
     /// Where to write the predictions (CSV)
     #[arg(long)]
     predictions: Option<PathBuf>,
+    /// Write what each expert alone would have said into the predictions as well, one column each
+    #[arg(long, requires = "predictions")]
+    experts: bool,
     /// Which models are asked
     #[arg(long, value_enum, default_value = "both")]
     forecasters: Forecasters,
@@ -75,8 +78,13 @@ impl Forecasters {
 pub(crate) fn run(args: &Args) -> Outcome {
     let trace = Trace::read(&args.trace).map_err(Failure::because)?;
     let config = Config { forecasters: args.forecasters.enabled(), ..Config::default() };
-    let options =
-        Options { horizons: args.horizons.clone(), stride: args.stride as usize, warmup: args.warmup as usize, config };
+    let options = Options {
+        horizons: args.horizons.clone(),
+        stride: args.stride as usize,
+        warmup: args.warmup as usize,
+        experts: args.experts,
+        config,
+    };
     let mut forecaster = models(args.forecasters.enabled(), args.models.as_deref())?;
     let mut out: Box<dyn Write> = match &args.predictions {
         Some(path) => {

@@ -59,6 +59,8 @@ pub struct Options {
     pub stride: usize,
     /// Rows before the first frozen one.
     pub warmup: usize,
+    /// Whether to write what each expert alone would have said beside each prediction.
+    pub experts: bool,
     /// The core's assumptions; which forecasters are asked is one of them.
     pub config: Config,
 }
@@ -160,6 +162,11 @@ pub fn replay(
     };
     let mut lines = Vec::with_capacity(options.horizons.len() * 160);
     lines.extend_from_slice(PREDICTIONS_HEADER.as_bytes());
+    if options.experts {
+        for index in 0..experts(&pipeline) {
+            lines.extend_from_slice(format!(",{} {index}", pipeline.family(index).as_str()).as_bytes());
+        }
+    }
     lines.push(b'\n');
     out.write_all(&lines)?;
 
@@ -195,6 +202,9 @@ pub fn replay(
             let prediction = Prediction::ask(&pipeline, now, now.saturating_add(horizon));
             summary.core_time += asked.elapsed();
             prediction.write_to(&mut lines);
+            if options.experts {
+                write_experts(&pipeline, prediction.target, &mut lines);
+            }
             seen(&prediction);
         }
         measures.score(&pipeline, index);
@@ -206,6 +216,23 @@ pub fn replay(
     summary.measures = measures;
     out.flush()?;
     Ok(summary)
+}
+
+/// How many experts `pipeline` has.
+fn experts(pipeline: &Pipeline) -> usize {
+    pipeline.fusion().weights(0).len()
+}
+
+/// Appends what each expert says about `target` to the line just written, in ns; nothing where it has no opinion.
+fn write_experts(pipeline: &Pipeline, target: Timestamp<Local>, line: &mut Vec<u8>) {
+    line.pop();
+    for index in 0..experts(pipeline) {
+        line.push(b',');
+        if let Some(offset) = pipeline.expert(index, target) {
+            push_integer(line, offset.as_nanos());
+        }
+    }
+    line.push(b'\n');
 }
 
 #[cfg(test)]
@@ -226,7 +253,13 @@ mod tests {
     }
 
     fn options() -> Options {
-        Options { horizons: vec![Span::ZERO, Span::from_secs(64)], stride: 3, warmup: 10, config: Config::default() }
+        Options {
+            horizons: vec![Span::ZERO, Span::from_secs(64)],
+            stride: 3,
+            warmup: 10,
+            experts: false,
+            config: Config::default(),
+        }
     }
 
     fn run(samples: &[Sample]) -> (String, Summary) {
@@ -248,6 +281,20 @@ mod tests {
             assert!(pair[0].starts_with(&format!("{origin},{origin},")));
             assert!(pair[1].starts_with(&format!("{origin},{},", origin + 64_000_000_000)));
         }
+    }
+
+    #[test]
+    fn the_experts_stand_beside_what_is_served() {
+        let mut out = Vec::new();
+        let options = Options { experts: true, ..options() };
+        replay(&samples(40), &options, &mut NoForecaster, &mut out, |_| {}).expect("in memory");
+        let text = String::from_utf8(out).expect("ASCII");
+        let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split(',').collect()).collect();
+        let plain = PREDICTIONS_HEADER.split(',').count();
+        assert_eq!(lines[0][plain], "filter 0");
+        assert!(lines.iter().all(|line| line.len() == lines[0].len()));
+        // The first filter has an opinion, a model that nobody runs has none.
+        assert!(lines[1][plain].parse::<i64>().is_ok() && lines[1][lines[1].len() - 1].is_empty());
     }
 
     #[test]
