@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The ablation table of docs/ACCURACY.md: what the models and each kind of classical expert are worth, per trace and horizon.
 
-usage: tests/ablation.py TRACES [--chronotick PATH] [--models DIR] [--every-expert]
+usage: tests/ablation.py TRACES [--chronotick PATH] [--models DIR] [--horizons 1024,4096,14400] [--every-expert]
 
 TRACES holds NAME.csv and NAME.truth.csv. Every cell is an RMSE divided by that of `--forecasters none`, with a 95 % interval
 from a moving-block bootstrap (Kuensch, 1989): neighbouring forecasts share their errors, so whole blocks of them are drawn, each as
@@ -39,7 +39,7 @@ def replayed(args, trace, voice, folder):
     rows = sum(1 for line in open(trace, encoding="utf-8") if not line.startswith("#"))
     stride, warmup = ("1", "40") if rows < 1500 else ("8", "256")
     out = pathlib.Path(folder) / f"{voice}.csv"
-    command = [args.chronotick, "replay", trace, "--horizons", ",".join(map(str, HORIZONS)), "--stride", stride, "--warmup", warmup,
+    command = [args.chronotick, "replay", trace, "--horizons", ",".join(map(str, args.horizons)), "--stride", stride, "--warmup", warmup,
                "--forecasters", voice, "--predictions", out]
     if voice == "both":
         command.append("--experts")
@@ -74,6 +74,7 @@ def main():
     parser.add_argument("traces", type=pathlib.Path)
     parser.add_argument("--chronotick", default=pathlib.Path(__file__).parent.parent / "target/release/chronotick")
     parser.add_argument("--models", help="folder of other model files")
+    parser.add_argument("--horizons", default=HORIZONS, type=lambda text: tuple(int(h) for h in text.split(",")))
     parser.add_argument("--every-expert", action="store_true", help="one column for each expert instead of one for each kind")
     args = parser.parse_args()
     random = np.random.default_rng(1)
@@ -96,7 +97,7 @@ def main():
         if header is None:
             header = ["trace", "horizon s", "none: RMSE us", *VOICES[1:], *groups]
             print("| " + " | ".join(header) + " |\n|" + "---|" * len(header))
-        for horizon in HORIZONS:
+        for horizon in args.horizons:
             rows = known & (ahead == horizon)
             if rows.sum() < 8:
                 continue
