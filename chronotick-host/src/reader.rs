@@ -183,8 +183,8 @@ impl Reader {
     /// ```
     #[inline(always)]
     pub fn at_counter(&self, counter: u64) -> Timestamp {
-        let check_at = self.check_at.load(Ordering::Relaxed);
-        match self.cell.page().fresh(|| self.known.get(), || counter, |counter| counter >= check_at) {
+        let due = |counter| counter >= self.check_at.load(Ordering::Relaxed);
+        match self.cell.page().fresh(|| self.known.get(), || counter, due) {
             Some(timestamp) => timestamp,
             // Kept apart from the ordinary case, which then stays in registers and leaves out what the caller does not look at.
             None => *std::hint::black_box(&self.apart_from_now(|_| counter)),
