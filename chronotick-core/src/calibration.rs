@@ -23,10 +23,13 @@ use crate::evidence;
 use crate::rank::ranked;
 
 /// How many scales there are: from [`LEAST`] on, each [`RATIO`] times the one before.
-pub const SCALES: usize = 11;
+pub const SCALES: usize = 13;
 const LEAST: f32 = 0.5;
 const RATIO: f32 = 1.6;
 const LN_RATIO: f32 = 0.470_003_63;
+/// From so many seconds on, with what probability a claim is as good as at the next shorter horizon, and that of every larger
+/// scale against the one before it: within four hours a room or a day has almost certainly come in.
+const SURPRISES: [(f32, f32, f32); 3] = [(10_000.0, 0.0, 0.95), (4000.0, 0.5, 0.85), (1000.0, 0.25, 0.85)];
 /// The log likelihood of an independent error counts for so much.
 const TEMPER: f32 = 0.22;
 /// Squared errors count up to so many times their expectation.
@@ -45,12 +48,20 @@ pub struct Scales([f32; SCALES]);
 
 impl Scales {
     /// Of a forecast of the present, of which nothing is known: the claim stands, and not firmly.
-    pub const FIRST: Self = Self([0.1, 0.3, 0.4, 0.15, 0.05, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+    pub const FIRST: Self = Self([0.1, 0.3, 0.4, 0.15, 0.05, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
     /// Nothing is known at all.
     const ANY: Self = Self([1.0 / SCALES as f32; SCALES]);
 
-    /// What they are expected to be at a somewhat longer horizon: about the same.
-    pub fn further(&self) -> Self {
+    /// What they are expected to be at `horizon` s, which is the next longer one, in units of the time scale.
+    pub fn ahead(&self, horizon: f32) -> Self {
+        match SURPRISES.into_iter().find(|&(from, ..)| horizon >= from) {
+            Some((_, same, larger)) => self.unforeseen(same, larger),
+            None => self.further(),
+        }
+    }
+
+    /// About the same.
+    fn further(&self) -> Self {
         /// The probability of one scale more, and of one less.
         const APART: f32 = 0.3;
         let mut out = [0.0; SCALES];
@@ -63,19 +74,18 @@ impl Scales {
         Self(out)
     }
 
-    /// And at one where what nobody has foreseen comes in: larger, and nobody knows how much.
-    pub fn unforeseen(&self) -> Self {
-        /// The probability of the same scale, and that of every larger one against the one before it.
-        const SAME: f32 = 0.25;
-        const LARGER: f32 = 0.85;
+    /// Larger, and nobody knows how much: `same` is the probability that it is not, and `larger` that of every larger scale against
+    /// the one before it.
+    fn unforeseen(&self, same: f32, larger: f32) -> Self {
         let mut out = [0.0; SCALES];
         let (mut below, mut total) = (0.0, 0.0);
         for (out, probability) in out.iter_mut().zip(self.0) {
-            *out = SAME * probability + (1.0 - SAME) * (1.0 - LARGER) * below;
-            below = LARGER * below + probability;
+            *out = same * probability + (1.0 - same) * (1.0 - larger) * below;
+            below = larger * below + probability;
             total += *out;
         }
-        Self(out.map(|probability| probability / total))
+        // What was at the largest scale has nowhere to go.
+        if total > 0.0 { Self(out.map(|probability| probability / total)) } else { *self }
     }
 
     /// Half the width of the interval that holds 95 % of the mixture, in claimed deviations.
@@ -103,8 +113,10 @@ impl Scales {
         /// That of a normal distribution whose scale is so many below: 2 Q(1.96 RATIO^(i / 2)).
         const BELOW: [f32; 5] = [0.05, 0.013_16, 0.001_71, 7.3e-5, 5.2e-7];
         /// And above.
-        const ABOVE: [f32; SCALES] =
-            [0.05, 0.121_25, 0.220_58, 0.332_8, 0.443_91, 0.544_99, 0.632_3, 0.705_2, 0.764_9, 0.813_1, 0.852_3];
+        const ABOVE: [f32; SCALES] = [
+            0.05, 0.121_26, 0.220_58, 0.332_82, 0.443_9, 0.544_99, 0.632_28, 0.705_21, 0.764_88, 0.813_09, 0.851_72,
+            0.882_52, 0.907,
+        ];
         let mut sum = 0.0;
         for (i, probability) in self.0.iter().enumerate() {
             let share = if i > index { ABOVE[i - index] } else { BELOW.get(index - i).copied().unwrap_or(0.0) };
@@ -224,7 +236,7 @@ mod tests {
     }
 
     fn factor(calibration: &Calibration<96>) -> f32 {
-        calibration.factor(&calibration.scales(&Scales::FIRST.unforeseen()))
+        calibration.factor(&calibration.scales(&Scales::FIRST.ahead(1024.0)))
     }
 
     #[test]
@@ -260,8 +272,8 @@ mod tests {
     #[test]
     fn probabilities_stay_probabilities_and_what_is_further_is_no_narrower() {
         let mut scales = Scales::FIRST;
-        for step in 0..7 {
-            let next = if step < 3 { scales.further() } else { scales.unforeseen() };
+        for step in 0..6 {
+            let next = scales.ahead([16.0, 64.0, 256.0, 1024.0, 4096.0, 14_400.0][step]);
             assert!((next.0.iter().sum::<f32>() - 1.0).abs() < 1e-5, "{next:?}");
             assert!(next.half_width() > scales.half_width(), "{scales:?} {next:?}");
             scales = next;

@@ -30,7 +30,7 @@ mod stack;
 
 use core::cell::OnceCell;
 
-use node::{LATE, Node, Witness};
+use node::{Node, Witness};
 
 use crate::calibration::Scales;
 use crate::estimator::Line;
@@ -183,12 +183,9 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
             core::array::from_fn(|i| {
                 let node = &self.nodes[i];
                 let fused = node.frozen_at(at, line).unwrap_or_else(|| node.fuse(&ask(node.horizon)));
-                let late = node.horizon >= LATE * self.scale;
-                scales = match i {
-                    0 => scales,
-                    _ if late => scales.unforeseen(),
-                    _ => scales.further(),
-                };
+                if i > 0 {
+                    scales = scales.ahead(node.horizon / self.scale);
+                }
                 scales = node.calibration.scales(&scales);
                 let factor = node.calibration.factor(&scales);
                 // Nobody knows the further future better than the nearer one.

@@ -51,7 +51,7 @@ const FAR: f32 = 4000.0;
 /// Share of the usual squared error that is added to the noise there.
 const FAR_FLOOR: f32 = 0.1;
 /// From this horizon on the filtered estimate is the better witness of the fused forecast's error, s.
-pub(super) const LATE: f32 = 1000.0;
+const LATE: f32 = 1000.0;
 
 /// The state of one horizon.
 #[derive(Clone, Debug)]
