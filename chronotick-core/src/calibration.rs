@@ -1,7 +1,7 @@
 //! The 95 % interval: how the claimed deviations of the fused forecast compare with its errors.
 //!
 //! **Model.** The error that is seen is that of the forecast plus the noise of the measurement that reveals it: Gaussian, of
-//! variance `k^2 v + r` where `v` was claimed. The scale `k^2` is not known, so that each of [`SCALES`] possible ones has a
+//! variance `k^2 v + r` where `v` was claimed. The scale `k^2` is not known, so that each of a dozen possible ones has a
 //! probability, and the interval is the one that holds 95 % of the mixture. That widens it by itself while few errors are known, as
 //! Student's distribution would, and narrows it as soon as the larger scales have been refuted. An exchange far noisier than the
 //! claim favours no scale. The scale is hardly ever below one: the noise of the measurements is itself only estimated, and a
@@ -23,7 +23,7 @@ use crate::evidence;
 use crate::rank::ranked;
 
 /// How many scales there are: from [`LEAST`] on, each [`RATIO`] times the one before.
-pub const SCALES: usize = 13;
+const SCALES: usize = 13;
 const LEAST: f32 = 0.5;
 const RATIO: f32 = 1.6;
 const LN_RATIO: f32 = 0.470_003_63;
