@@ -107,11 +107,14 @@ fn silence_is_raw_until_a_server_appears() {
     let config = folder.file("c.toml", &config);
     let mut daemon = daemon(&folder, &config);
     let now = || chronotick().args(["now", "--json", "--page"]).arg(&page).output().expect("the program starts");
-    let raw = within(Duration::from_secs(10), || Some(now()).filter(|output| output.status.code() == Some(3)))
-        .expect("raw time");
-    let reading = json(&raw);
+    // A daemon that has to wait for a processor may be a stale one for a moment.
+    let reading = within(Duration::from_secs(10), || {
+        let raw = Some(now()).filter(|output| output.status.code() == Some(3))?;
+        Some(json(&raw))
+            .filter(|said| said["reason"].as_str().is_some_and(|reason| reason.contains("not synchronised")))
+    })
+    .expect("raw time, and why");
     assert_eq!(reading["tier"], "raw");
-    assert!(reading["reason"].as_str().is_some_and(|reason| reason.contains("not synchronised")), "{reading}");
     for key in ["low95_ns", "high95_ns", "bound_low_ns", "bound_high_ns"] {
         assert!(reading.get(key).is_some_and(Value::is_null), "{key}: {reading}");
     }
@@ -352,13 +355,21 @@ fn nothing_is_coloured_in_a_pipe() {
     }
 }
 
-/// What a command prints on a terminal of 24 by 80 characters.
+/// What a command prints on a terminal of 24 by 80 characters; `None`, with the reason said, where there is none to be had.
 fn on_a_terminal(line: &str, no_color: Option<&str>) -> Option<String> {
-    let script = find("script")?;
+    let Some(script) = find("script") else {
+        println!("skipped: script is missing (apt-get install bsdutils)");
+        return None;
+    };
     let mut command = Command::new(script);
     command.args(["-qec", &format!("stty rows 24 cols 80; {PROGRAM} {line}"), "/dev/null"]);
     command.env("TERM", "xterm-256color").env_remove("NO_COLOR").envs(no_color.map(|value| ("NO_COLOR", value)));
     let output = command.stdin(Stdio::null()).output().expect("it starts");
+    let problem = text(&output.stderr);
+    if problem.contains("pseudo-terminal") {
+        println!("skipped: this machine gives out no terminals (mount devpts on /dev/pts): {}", problem.trim());
+        return None;
+    }
     Some(text(&output.stdout))
 }
 
@@ -371,10 +382,7 @@ fn a_terminal_gets_colours_and_progress_unless_it_wants_none() {
         ends.zip(text.split("\u{1b}[").skip(1))
             .any(|(end, all)| end.starts_with('m') && !all.starts_with("0m") && !all.starts_with('m'))
     };
-    let Some(help) = on_a_terminal("--help", None) else {
-        println!("skipped: script is missing (apt-get install bsdutils)");
-        return;
-    };
+    let Some(help) = on_a_terminal("--help", None) else { return };
     assert!(coloured(&help), "{help:?}");
     let plain = on_a_terminal("--help", Some("1")).expect("it is there");
     assert!(plain.contains("Examples:") && !coloured(&plain), "{plain:?}");

@@ -38,6 +38,7 @@ inside() { # inside COMMAND : as the newcomer, with Rust mounted read-only
         mount --bind "$rust" "$root/opt/rust"
         mount -o remount,bind,ro "$root/opt/rust"
         mount -t proc proc "$root/proc"
+        mount -t devpts -o newinstance,ptmxmode=0666,gid=5,mode=0620 devpts "$root/dev/pts"
         mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm" 2>/dev/null || true
         exec chroot --userspec=newcomer "$root" /usr/bin/env -i HOME="$home" PATH=/opt/rust/bin:/usr/bin:/bin \
             CARGO_TERM_COLOR=never bash -euc "cd chronotick 2>/dev/null || cd $home/chronotick; $1"
