@@ -27,6 +27,16 @@ const SCALES: usize = 13;
 const LEAST: f32 = 0.5;
 const RATIO: f32 = 1.6;
 const LN_RATIO: f32 = 0.470_003_63;
+/// All of them.
+const ALL: [f32; SCALES] = {
+    let mut all = [LEAST; SCALES];
+    let mut i = 1;
+    while i < SCALES {
+        all[i] = all[i - 1] * RATIO;
+        i += 1;
+    }
+    all
+};
 /// From so many seconds on, with what probability a claim is as good as at the next shorter horizon, and that of every larger
 /// scale against the one before it: within four hours a room or a day has almost certainly come in.
 const SURPRISES: [(f32, f32, f32); 3] = [(10_000.0, 0.0, 0.95), (4000.0, 0.5, 0.85), (1000.0, 0.25, 0.85)];
@@ -169,13 +179,13 @@ impl<const C: usize> Calibration<C> {
         }
         let (share, square) = (claimed / total, error * error);
         self.weight = self.weight * keep + share * share / overlap;
-        let tempered = 0.5 * TEMPER / overlap;
-        let mut scale = LEAST;
-        for likelihood in &mut self.likelihood {
-            let ratio = (scale * claimed + noise) / total;
-            let surprise = (square / (ratio * total)).min(CAP);
-            *likelihood = *likelihood * keep - tempered * (evidence::ln(ratio) + surprise);
-            scale *= RATIO;
+        let (tempered, relative) = (0.5 * TEMPER / overlap, 1.0 / total);
+        let (claimed_part, noise_part, square_part) = (claimed * relative, noise * relative, square * relative);
+        for (likelihood, scale) in self.likelihood.iter_mut().zip(ALL) {
+            let ratio = scale * claimed_part + noise_part;
+            let surprise = square_part / ratio;
+            let capped = if surprise < CAP { surprise } else { CAP };
+            *likelihood = *likelihood * keep - tempered * (evidence::ln(ratio) + capped);
         }
         if self.recent.is_full() {
             self.recent.pop_front();

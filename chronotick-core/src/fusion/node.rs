@@ -430,13 +430,17 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         }
         let scale = 1.0 / mass;
         let displacement = sum * scale;
+        let mut logs = [0.0_f32; E];
+        for (log, &variance) in logs.iter_mut().zip(&opinions.variance) {
+            *log = evidence::ln(if variance > f32::MIN_POSITIVE { variance } else { f32::MIN_POSITIVE });
+        }
         // Claims are decades apart, and the boldest and the most timid of them count alike: their geometric mean.
         let (mut spread, mut claims) = (0.0_f32, 0.0);
         for i in 0..E {
             if weights[i] > 0.0 {
                 let away = said[i] - displacement;
                 spread += weights[i] * away * away;
-                claims += weights[i] * evidence::ln(opinions.variance[i].max(f32::MIN_POSITIVE));
+                claims += weights[i] * logs[i];
             }
         }
         let scatter = 1.0 / total;
