@@ -8,10 +8,10 @@
 # see interval_score.py. Needs `cargo build --release` first.
 set -euo pipefail
 traces=$1 scorer=$2 forecasters=$3
-chronotick=${CHRONOTICK:-$(dirname "$0")/../target/release/chronotick}
+here=$(dirname "$0")
+chronotick=${CHRONOTICK:-$here/../target/release/chronotick}
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
-here=$(dirname "$0")
 echo "| trace | horizon s | n | RMSE us | best baseline us | ratio | inside 95 % | width us | interval score us | Kalman's | outside bound |"
 echo "|---|---|---|---|---|---|---|---|---|---|---|"
 for truth in "$traces"/*.truth.csv; do

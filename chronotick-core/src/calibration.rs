@@ -4,8 +4,8 @@
 //! variance `k^2 v + r` where `v` was claimed. The scale `k^2` is not known, so that each of a dozen possible ones has a
 //! probability, and the interval is the one that holds 95 % of the mixture. That widens it by itself while few errors are known, as
 //! Student's distribution would, and narrows it as soon as the larger scales have been refuted. An exchange far noisier than the
-//! claim favours no scale. The scale is hardly ever below one: the noise of the measurements is itself only estimated, and a
-//! claim is not narrowed much on its word.
+//! claim favours no scale. The scale is at least a half: the noise of the measurements
+//! is itself only estimated, and a claim is not narrowed much on its word.
 //!
 //! **From horizon to horizon.** A horizon's scales begin with those of the next shorter one, which has been tested more
 //! often. From a quarter of an hour on they are likely to be larger, and may be much larger: rooms and days, which a random walk

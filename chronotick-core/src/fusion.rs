@@ -34,6 +34,7 @@ use node::{Node, Witness};
 
 use crate::calibration::Scales;
 use crate::estimator::Line;
+use crate::evidence;
 use crate::opinions::Opinions;
 use crate::units::{Local, Timestamp};
 
@@ -118,18 +119,14 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
     pub fn weights(&self, node: usize) -> [f32; E] {
         let node = &self.nodes[node];
         let mut weights = [0.0; E];
-        let mut total = 0.0;
-        for (weight, log) in weights.iter_mut().zip(&node.log_weight).take(E - MODELS) {
-            *weight = libm::expf(*log);
-            total += *weight;
+        for (weight, &log) in weights.iter_mut().zip(&node.log_weight).take(E - MODELS) {
+            *weight = evidence::exp(log);
         }
-        let mut taken = 1.0 / f32::max(total, f32::MIN_POSITIVE);
+        let total: f32 = weights.iter().sum();
+        weights = weights.map(|weight| weight / total.max(f32::MIN_POSITIVE));
         for (slot, share) in node.shares.iter().enumerate() {
-            for weight in &mut weights[..E - MODELS + slot] {
-                *weight *= taken * (1.0 - share.share);
-            }
+            weights = weights.map(|weight| weight * (1.0 - share.share));
             weights[E - MODELS + slot] = share.share;
-            taken = 1.0;
         }
         weights
     }
@@ -163,7 +160,7 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
                 node.unjudged = false;
             }
             node.weigh(shorter, &self.handicap, &self.stray);
-            node.share(&shares);
+            node.settle_shares(&shares);
             shares = node.shares.map(|share| share.share);
             shorter = &node.log_weight;
         }

@@ -290,7 +290,7 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
     }
 
     /// The models' shares, with what those of the next shorter horizon say.
-    pub(super) fn share(&mut self, shorter: &[f32; MODELS]) {
+    pub(super) fn settle_shares(&mut self, shorter: &[f32; MODELS]) {
         let overlap = self.overlap();
         for ((share, &shorter), doubt) in self.shares.iter_mut().zip(shorter).zip(DOUBT) {
             share.settle(shorter, overlap, doubt);
