@@ -9,7 +9,7 @@ mod targets;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use chronotick_core::forecast::{Forecast, ForecastRequest, Model};
+use chronotick_core::forecast::{Forecast, ForecastRequest, Model, Outlook};
 use chronotick_core::units::{Offset, Rate, Span, Temperature, Timestamp};
 use chronotick_core::window::Window;
 use chronotick_core::{Sample, SourceId};
@@ -139,6 +139,7 @@ fn request() -> ForecastRequest {
         rate: Rate::from_ppm(3.0),
         offset_deviation: 1e-5,
         rate_deviation: 1e-8,
+        outlook: Outlook::default(),
         history: Window::new(Span::from_secs(64)).history(Rate::from_ppm(3.0)),
     }
 }

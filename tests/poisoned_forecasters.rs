@@ -112,9 +112,11 @@ fn nonsense_costs_next_to_nothing_over_a_day() {
             let cells: Vec<String> = with.iter().zip(&ratios).map(|(e, r)| format!("{e:9.2} ({r:.3})")).collect();
             println!("{:9} {voice:10?} {}", "", cells.join(" "));
             if voice == Voice::Right {
-                // Where the bank cannot know it, and there is something to gain: the rooms' temperature is known to the filters.
-                let most = if kind == Kind::DayLan { 0.5 } else { 1.0 };
-                assert!(ratios[3..].iter().all(|&r| r < most), "a model that knows the future is heard: {ratios:?}");
+                // Where the bank cannot know it, and there is something to gain: the rooms' temperature is known to the filters. At
+                // 1,024 s an answer of two minutes ago corrects what the bank has learned meanwhile.
+                let most = if kind == Kind::DayLan { [0.8, 0.5, 0.5] } else { [1.0; 3] };
+                let heard = ratios[3..].iter().zip(most).all(|(&r, most)| r < most);
+                assert!(heard, "a model that knows the future is heard: {ratios:?}");
             } else {
                 // Over all horizons, and at none of them by much.
                 let mean = ratios.iter().map(|r| r.ln()).sum::<f64>() / ratios.len() as f64;

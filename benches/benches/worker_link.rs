@@ -10,7 +10,7 @@ use std::hint::spin_loop;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-use chronotick_core::forecast::{Forecast, ForecastRequest, Model};
+use chronotick_core::forecast::{Forecast, ForecastRequest, Model, Outlook};
 use chronotick_core::units::{Rate, Span, Timestamp};
 use chronotick_core::window::{COARSE, FINE, Grid, History, MIDDLE};
 use chronotick_host::link::process::{ServiceEnd, WorkerEnd};
@@ -247,6 +247,7 @@ fn request(model: Model) -> ForecastRequest {
         rate: Rate::from_ppm(12.0),
         offset_deviation: 1e-6,
         rate_deviation: 1e-9,
+        outlook: Outlook::default(),
         history: History {
             fine: Grid {
                 rate: (0..FINE).map(|i| wave(i, 1.0)).collect(),

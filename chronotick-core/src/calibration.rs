@@ -38,14 +38,14 @@ const ALL: [f32; SCALES] = {
     all
 };
 /// From so many seconds on, with what probability a claim is as good as at the next shorter horizon, and that of every larger
-/// scale against the one before it: within four hours a room or a day has almost certainly come in.
-const SURPRISES: [(f32, f32, f32); 3] = [(10_000.0, 0.0, 0.95), (4000.0, 0.5, 0.85), (1000.0, 0.25, 0.85)];
+/// scale against the one before it: a room or a day may have come in.
+const SURPRISES: [(f32, f32, f32); 3] = [(10_000.0, 0.4, 0.92), (4000.0, 0.8, 0.86), (1000.0, 0.6, 0.95)];
 /// The log likelihood of an independent error counts for so much.
-const TEMPER: f32 = 0.22;
+const TEMPER: f32 = 0.13;
 /// Squared errors count up to so many times their expectation.
 const CAP: f32 = 25.0;
 /// Independent errors at which the empirical quantile counts as much as the scales'.
-const EMPIRICAL: f32 = 30.0;
+const EMPIRICAL: f32 = 60.0;
 /// Errors from which on there is an empirical quantile, and after how many it is worked out again.
 const FEWEST: usize = 40;
 const RENEWED: u8 = 8;
@@ -62,10 +62,11 @@ impl Scales {
     /// Nothing is known at all.
     const ANY: Self = Self([1.0 / SCALES as f32; SCALES]);
 
-    /// What they are expected to be at `horizon` s, which is the next longer one, in units of the time scale.
-    pub fn ahead(&self, horizon: f32) -> Self {
+    /// What they are expected to be at `horizon` s, which is the next longer one, in units of the time scale. Models that have a part
+    /// of `foreseen` in the forecast know of rooms and days, so that these are no surprise to it.
+    pub fn ahead(&self, horizon: f32, foreseen: f32) -> Self {
         match SURPRISES.into_iter().find(|&(from, ..)| horizon >= from) {
-            Some((_, same, larger)) => self.unforeseen(same, larger),
+            Some((_, same, larger)) => self.unforeseen(same + (1.0 - same) * foreseen, larger),
             None => self.further(),
         }
     }
@@ -73,7 +74,7 @@ impl Scales {
     /// About the same.
     fn further(&self) -> Self {
         /// The probability of one scale more, and of one less.
-        const APART: f32 = 0.3;
+        const APART: f32 = 0.34;
         let mut out = [0.0; SCALES];
         for i in 0..SCALES {
             let (less, more) = (i.saturating_sub(1), (i + 1).min(SCALES - 1));
@@ -246,7 +247,7 @@ mod tests {
     }
 
     fn factor(calibration: &Calibration<96>) -> f32 {
-        calibration.factor(&calibration.scales(&Scales::FIRST.ahead(1024.0)))
+        calibration.factor(&calibration.scales(&Scales::FIRST.ahead(1024.0, 0.0)))
     }
 
     #[test]
@@ -283,7 +284,7 @@ mod tests {
     fn probabilities_stay_probabilities_and_what_is_further_is_no_narrower() {
         let mut scales = Scales::FIRST;
         for step in 0..6 {
-            let next = scales.ahead([16.0, 64.0, 256.0, 1024.0, 4096.0, 14_400.0][step]);
+            let next = scales.ahead([16.0, 64.0, 256.0, 1024.0, 4096.0, 14_400.0][step], 0.0);
             assert!((next.0.iter().sum::<f32>() - 1.0).abs() < 1e-5, "{next:?}");
             assert!(next.half_width() > scales.half_width(), "{scales:?} {next:?}");
             scales = next;

@@ -2,12 +2,13 @@
 //!
 //! Plain polynomials without a branch or a table: a compiler makes vectors of a loop over them, and where there is no floating
 //! point in hardware they cost no more than the standard functions. Good to a millionth, where the third digit of a weight is
-//! chance.
+//! chance. A microcontroller has no vectors, and one copy of each is smaller.
 
 use core::f32::consts::{LN_2, LOG2_E};
 
 /// `exp(x)` for `x` from -87 to 87, to a few millionths of it; below, something just as negligible.
-#[inline]
+#[cfg_attr(not(target_os = "none"), inline)]
+#[cfg_attr(target_os = "none", inline(never))]
 pub(crate) fn exp(x: f32) -> f32 {
     /// Beyond the last bit of what is added to it there is no room: the sum is rounded to an integer, found in its lowest bits.
     const ROUND: f32 = 12_582_912.0;
@@ -21,7 +22,8 @@ pub(crate) fn exp(x: f32) -> f32 {
 }
 
 /// The natural logarithm of a positive and normal `x`, to a millionth of it or of one.
-#[inline]
+#[cfg_attr(not(target_os = "none"), inline)]
+#[cfg_attr(target_os = "none", inline(never))]
 pub(crate) fn ln(x: f32) -> f32 {
     /// The bits of 2/3: the mantissa is taken from there to 4/3, so that its logarithm is about zero.
     const TWO_THIRDS: u32 = 0x3F2A_AAAB;

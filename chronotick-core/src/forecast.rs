@@ -1,9 +1,12 @@
 //! The question put to a model and its answer: quantiles of the offset over a horizon.
 //!
-//! A request carries the measured history relative to the filter's line (offset and rate at the origin). The answer is the
-//! distribution of what the oscillator will do beyond that line: for step `k`, the quantiles of
-//! `offset(origin + k * step) - (line offset + line rate * k * step)` in seconds. Answers are checked before they are used;
+//! A request carries the measured history relative to the filter's line (offset and rate at the origin), and what the classical
+//! experts expect. The answer is the distribution of what the oscillator will do beyond that line: for step `k`, the quantiles
+//! of `offset(origin + k * step) - (line offset + line rate * k * step)` in seconds. Answers are checked before they are used;
 //! one that fails is dropped and counted, never repaired.
+//!
+//! **A correction.** What is kept of an answer is its distance from what the experts expected at the same origin. While it grows
+//! old they learn what was measured since, and the correction is added to what they expect by then.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +19,28 @@ pub const LEVELS: [f32; 9] = [0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.97
 pub const MEDIAN: usize = 4;
 /// Most steps a forecast can have.
 pub const MAX_STEPS: usize = 64;
+
+/// How many base steps after the origin a request says what the classical experts expect.
+pub const OUTLOOK_STEPS: [f32; 5] = [1.0, 4.0, 16.0, 64.0, 225.0];
+
+/// What the classical experts expect at [`OUTLOOK_STEPS`]: no model has a part in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Outlook {
+    /// Beyond the request's line, s.
+    pub displacement: [f32; OUTLOOK_STEPS.len()],
+    /// Claimed standard deviation of that, s.
+    pub deviation: [f32; OUTLOOK_STEPS.len()],
+}
+
+impl Outlook {
+    /// The displacement `steps` base steps after the origin: linear between the steps given, and beyond the last.
+    pub fn at(&self, steps: f32) -> f32 {
+        const LAST: usize = OUTLOOK_STEPS.len() - 2;
+        let i = (0..LAST).find(|&i| steps <= OUTLOOK_STEPS[i + 1]).unwrap_or(LAST);
+        let share = ((steps - OUTLOOK_STEPS[i]) / (OUTLOOK_STEPS[i + 1] - OUTLOOK_STEPS[i])).max(0.0);
+        self.displacement[i] + share * (self.displacement[i + 1] - self.displacement[i])
+    }
+}
 
 /// Which of the two forecasters is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -68,6 +93,8 @@ pub struct ForecastRequest<const N: usize = FINE, const M: usize = MIDDLE> {
     pub offset_deviation: f32,
     /// Standard deviation of the line's rate, in s/s.
     pub rate_deviation: f32,
+    /// What the classical experts expect.
+    pub outlook: Outlook,
     /// Measured rates and temperatures up to the origin.
     pub history: History<N, M>,
 }
@@ -130,7 +157,7 @@ pub struct Asked {
     /// Of the request.
     pub step: Span,
     /// Of the request.
-    pub rate: Rate,
+    pub outlook: Outlook,
     /// Answers after this instant are late.
     pub deadline: Timestamp<Local>,
 }
@@ -180,27 +207,28 @@ pub struct Active {
     origin: Timestamp<Local>,
     /// Of one row, s.
     step: f32,
-    rate: f64,
-    /// Median and half the distance between the 10 % and 90 % quantiles, s, one row per step.
+    /// Median beyond what the classical experts expected and half the distance between the 10 % and 90 % quantiles, s, one row per step.
     rows: heapless::Vec<(f32, f32), MAX_STEPS>,
 }
 
 impl Active {
     /// The checked answer to `asked`.
     pub fn new(asked: &Asked, forecast: &Forecast) -> Self {
+        let stride = asked.model.stride() as f32;
         let mut rows = heapless::Vec::new();
-        for row in &forecast.quantiles {
-            let _ = rows.push((row[MEDIAN], 0.5 * (row[6] - row[2])));
+        for (k, row) in forecast.quantiles.iter().enumerate() {
+            let expected = asked.outlook.at((k + 1) as f32 * stride);
+            let _ = rows.push((row[MEDIAN] - expected, 0.5 * (row[6] - row[2])));
         }
         #[allow(clippy::cast_possible_truncation, reason = "what follows from it is f32 as well")]
-        let step = (asked.step.as_secs_f64() * asked.model.stride() as f64) as f32;
-        Self { origin: asked.origin, step, rate: asked.rate.value(), rows }
+        let step = asked.step.as_secs_f64() as f32 * stride;
+        Self { origin: asked.origin, step, rows }
     }
 
-    /// How the offset changes from `from` to `h` seconds later beyond a line of `rate` (s/s), its slope there beyond it, and its
-    /// standard deviation; `None` beyond the forecast's reach.
+    /// What is to be added to what the classical experts, at `from`, expect `h` seconds later: s, its slope there, and the
+    /// standard deviation of the offset's change meanwhile; `None` beyond the forecast's reach.
     #[allow(clippy::cast_possible_truncation, reason = "its rows are f32")]
-    pub fn change(&self, from: Timestamp<Local>, h: f32, rate: f64) -> Option<(f32, f32, f32)> {
+    pub fn correction(&self, from: Timestamp<Local>, h: f32) -> Option<(f32, f32, f32)> {
         // Nearer than its first row it knows nothing: that is the filters' business.
         if h < self.step {
             return None;
@@ -209,11 +237,10 @@ impl Active {
         let (start, _, start_deviation) = self.at(age)?;
         let (end, slope, deviation) = self.at(age + h)?;
         let gained = libm::sqrtf((deviation * deviation - start_deviation * start_deviation).max(0.0));
-        let beyond = (self.rate - rate) as f32;
-        Some((end - start + beyond * h, slope + beyond, gained))
+        Some((end - start, slope, gained))
     }
 
-    /// Median beyond the request's line, its slope, and the standard deviation, `age` seconds after the origin.
+    /// Median beyond what was expected, its slope, and the standard deviation, `age` seconds after the origin.
     fn at(&self, age: f32) -> Option<(f32, f32, f32)> {
         /// The 90 % quantile of the standard normal distribution.
         const NORMAL_90: f32 = 1.2816;

@@ -14,8 +14,9 @@
 //! **Combination.** A weighted mean over the middle of the weighted distribution (30 to 70 %): robust against the one expert
 //! that is suddenly far out.
 //!
-//! **Models.** They are not of the bank: nothing is weighed against them. Each moves the bank's forecast by a share of its distance
-//! from it, which its errors on this clock have earned.
+//! **Models.** They are not of the bank: nothing is weighed against them. They are told what the bank expects and say what is to be
+//! added to it. Each moves the bank's forecast by a share of that, which its errors on this clock have earned. So does its claim,
+//! in the logarithm.
 //!
 //! **Calibration.** The fused forecast is frozen too, and its errors calibrate its claims: [`crate::calibration`].
 //!
@@ -31,6 +32,7 @@ mod stack;
 use core::cell::OnceCell;
 
 use node::{Node, Witness};
+use stack::Share;
 
 use crate::calibration::Scales;
 use crate::estimator::Line;
@@ -84,6 +86,8 @@ pub struct Fused {
     pub slope: f32,
     /// Claimed standard deviation before calibration, s.
     pub deviation: f32,
+    /// How far it went the way to the models, from 0 to 1.
+    pub moved: f32,
 }
 
 /// The fused extrapolation at one horizon.
@@ -115,8 +119,8 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
         self.nodes[node].horizon
     }
 
-    /// The experts' weights at `node`, one in all: those of the bank, of which each model in its turn takes its share.
-    pub fn weights(&self, node: usize) -> [f32; E] {
+    /// The experts' weights at `node`, one in all: those of the bank, of which each model that is `heard` in its turn takes its share.
+    pub fn weights(&self, node: usize, heard: [bool; MODELS]) -> [f32; E] {
         let node = &self.nodes[node];
         let mut weights = [0.0; E];
         for (weight, &log) in weights.iter_mut().zip(&node.log_weight).take(E - MODELS) {
@@ -124,9 +128,9 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
         }
         let total: f32 = weights.iter().sum();
         weights = weights.map(|weight| weight / total.max(f32::MIN_POSITIVE));
-        for (slot, share) in node.shares.iter().enumerate() {
-            weights = weights.map(|weight| weight * (1.0 - share.share));
-            weights[E - MODELS + slot] = share.share;
+        for (slot, Share { share, .. }) in node.shares.into_iter().enumerate().filter(|&(slot, _)| heard[slot]) {
+            weights = weights.map(|weight| weight * (1.0 - share));
+            weights[E - MODELS + slot] = share;
         }
         weights
     }
@@ -152,23 +156,36 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
         let single = |(offset, variance): (f64, f64)| (offset, variance as f32);
         let witness = Witness { at, raw: single(raw), filtered: single(filtered), scale: self.scale };
         let mut shorter = &self.prior;
-        let mut shares = [0.0; MODELS];
+        let at_first: [Share; MODELS] = core::array::from_fn(Share::at_first);
+        let mut shares = &at_first;
         for node in &mut self.nodes {
             node.score(&witness);
             if node.unjudged {
                 node.judge();
                 node.unjudged = false;
             }
-            node.weigh(shorter, &self.handicap, &self.stray);
-            node.settle_shares(&shares);
-            shares = node.shares.map(|share| share.share);
+            // Between two of its forecasts a horizon's weights are asked for only by a curve.
+            node.outdated = !node.wants(at);
+            if !node.outdated {
+                node.log_weight = node.weighed(shorter, &self.handicap, &self.stray);
+            }
+            node.settle_shares(shares);
+            shares = &node.shares;
             shorter = &node.log_weight;
         }
     }
 
     /// The fused forecast at `node` from the experts' opinions.
     pub fn fuse(&self, node: usize, opinions: &Opinions<E>) -> Fused {
-        self.nodes[node].fuse(opinions)
+        let node = &self.nodes[node];
+        node.fuse(&node.log_weight, opinions)
+    }
+
+    /// What the experts of the bank say together `h` s ahead, in their `opinions` of that instant.
+    pub fn bank(&self, h: f32, opinions: &Opinions<E>) -> Fused {
+        let node = self.nodes.iter().position(|node| node.horizon >= h).unwrap_or(K - 1);
+        let node = &self.nodes[node];
+        node.fuse_bank(&node.log_weight, opinions)
     }
 
     /// The fused forecasts for every horizon from the last sample on, which was at `at` and left the base line at `line`. `ask` is
@@ -177,11 +194,18 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
         self.curve.get_or_init(|| {
             let mut scales = Scales::FIRST;
             let mut widest = 0.0f32;
+            let mut log_weight = self.prior;
             core::array::from_fn(|i| {
                 let node = &self.nodes[i];
-                let fused = node.frozen_at(at, line).unwrap_or_else(|| node.fuse(&ask(node.horizon)));
+                log_weight = if node.outdated {
+                    node.weighed(&log_weight, &self.handicap, &self.stray)
+                } else {
+                    node.log_weight
+                };
+                let fused = node.frozen_at(at, line).unwrap_or_else(|| node.fuse(&log_weight, &ask(node.horizon)));
                 if i > 0 {
-                    scales = scales.ahead(node.horizon / self.scale);
+                    // Squared: a model that has a share before it has shown anything foresees less than it says.
+                    scales = scales.ahead(node.horizon / self.scale, fused.moved * fused.moved);
                 }
                 scales = node.calibration.scales(&scales);
                 let factor = node.calibration.factor(&scales);

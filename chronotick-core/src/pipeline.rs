@@ -9,21 +9,21 @@
 //! target(now)                     the same, as the line to publish
 //! ```
 
+mod ahead;
+
 pub use crate::config::{Config, Counts, WarmStart};
 use crate::estimator::exchange::Exchange;
 use crate::estimator::{Bank, Family, Line, experts};
-use crate::fallback::{self, ClockSource, Estimate, Reason, Tier};
+use crate::fallback::Reason;
 use crate::forecast::{Active, Asked, Forecast, ForecastError, ForecastRequest, Model};
-use crate::fusion::{Ahead, Fusion, MOST_EXPERTS};
+use crate::fusion::{Fused, Fusion, MOST_EXPERTS};
 use crate::hard_bound::HardBound;
-use crate::interval::{ErrorBound, PredictionInterval};
 use crate::opinions::Opinions;
 use crate::sample::{Sample, SampleError, SourceId};
 use crate::sample_filter::Trust;
 use crate::selection::{Undecided, Verdict};
-use crate::served::Target;
 use crate::sources::Sources;
-use crate::units::{Local, Offset, Rate, Span, Timestamp, Variance};
+use crate::units::{Local, Rate, Span, Timestamp, Variance};
 use crate::window::Window;
 
 /// Exchanges in a row that must contradict the estimate before it is given up and started afresh.
@@ -33,7 +33,7 @@ const CONFLICT_SHOWN: u8 = 8;
 /// Fine cells with a measurement before each model is asked: fewer tell it nothing.
 const YOUNG: [usize; 2] = [16, 48];
 /// Fine cells between two questions to each model.
-const CADENCE: [u64; 2] = [4, 16];
+const CADENCE: [u64; 2] = [4, 4];
 /// Fine cells within which an answer is worth having.
 const DEADLINE: i64 = 4;
 /// A model's forecast carries weight when its share at any horizon is more than this.
@@ -82,6 +82,14 @@ struct Track<B> {
     astray: u8,
 }
 
+/// What the experts say of the present beyond a line, one by one and together.
+#[derive(Debug)]
+struct Present<const E: usize> {
+    line: Line,
+    opinions: Opinions<E>,
+    fused: Fused,
+}
+
 impl<
     const F: usize,
     const T: usize,
@@ -112,7 +120,7 @@ impl<
             window: Window::new(config.forecast_step),
             asked: [None; 2],
             asked_at: [0; 2],
-            active: [None, None],
+            active: core::array::from_fn(|_| None),
             next_id: 0,
             worker_alive: true,
             answer_refused: false,
@@ -132,7 +140,7 @@ impl<
     /// What a later run may begin with; `None` while the rate is not known well.
     pub fn warm_start(&self) -> Option<WarmStart> {
         let track = self.track.as_ref().filter(|track| track.samples >= SETTLED)?;
-        let deviation = Rate::new(libm::sqrt(track.bank.line_variance().1));
+        let deviation = Rate::new(f64::from(libm::sqrtf(track.bank.line_variance().1 as f32)));
         Some(WarmStart { rate: Rate::new(track.line.r), deviation })
     }
 
@@ -166,8 +174,8 @@ impl<
         }
         self.conflict_shown = self.conflict_shown.saturating_sub(1);
         let trust = self.sources.filters[usize::from(sample.source.0)].observe(sample.delay);
-        if self.take_in(sample, &trust) {
-            self.follow(sample);
+        if let Some(present) = self.take_in(sample, &trust) {
+            self.follow(sample, Some(present));
         } else {
             self.start(sample);
         }
@@ -178,7 +186,7 @@ impl<
     /// Takes in a model's answer. An error drops the answer and leaves the state as it was.
     pub fn handle_forecast(&mut self, now: Timestamp<Local>, forecast: &Forecast) -> Result<(), ForecastError> {
         let slot = forecast.model.index();
-        let deviation = self.track.as_ref().map_or(0.0, |t| libm::sqrt(t.bank.line_variance().0));
+        let deviation = self.track.as_ref().map_or(0.0, |t| f64::from(libm::sqrtf(t.bank.line_variance().0 as f32)));
         let checked = match &self.asked[slot] {
             Some(asked) => asked.check(now, forecast, self.config.max_drift, deviation).map(|()| *asked),
             None => Err(ForecastError::NotRequested),
@@ -220,23 +228,24 @@ impl<
     /// The next question for a model, if one is due. Ask until `None`.
     pub fn poll_request(&mut self, now: Timestamp<Local>) -> Option<ForecastRequest<N, M>> {
         let track = self.track.as_ref()?;
-        let (closed, measured) = (self.window.closed(), self.window.measured());
+        let closed = self.window.closed();
         let model = Model::ALL.into_iter().find(|model| {
             let slot = model.index();
             let due = self.asked_at[slot] == 0 || closed.wrapping_sub(self.asked_at[slot]) >= CADENCE[slot];
-            self.config.forecasters[slot] && self.asked[slot].is_none() && measured >= YOUNG[slot] && due
+            self.config.forecasters[slot] && self.asked[slot].is_none() && due && self.window.measured() >= YOUNG[slot]
         })?;
         let (var_x, var_r) = track.bank.line_variance();
         self.next_id = self.next_id.wrapping_add(1);
         self.asked_at[model.index()] = closed;
         self.counts.forecasts_issued += 1;
         let rate = Rate::new(track.line.r);
+        let outlook = self.outlook(track);
         let asked = Asked {
             id: self.next_id,
             model,
             origin: track.bank.at(),
             step: self.config.forecast_step,
-            rate,
+            outlook,
             deadline: now.saturating_add(self.config.forecast_step.saturating_mul(DEADLINE)),
         };
         self.asked[model.index()] = Some(asked);
@@ -247,8 +256,9 @@ impl<
             origin: asked.origin,
             step: asked.step,
             rate,
-            offset_deviation: libm::sqrt(var_x) as f32,
-            rate_deviation: libm::sqrt(var_r) as f32,
+            offset_deviation: libm::sqrtf(var_x as f32),
+            rate_deviation: libm::sqrtf(var_r as f32),
+            outlook,
             history: self.window.history(rate),
         })
     }
@@ -267,7 +277,7 @@ impl<
         self.fusion.forget_frozen();
         self.window = Window::new(self.config.forecast_step);
         self.asked = [None; 2];
-        self.active = [None, None];
+        self.forget_answers();
         self.answer_refused = false;
     }
 
@@ -289,80 +299,17 @@ impl<
         self.sources.forget(source);
     }
 
-    /// What a reader is told about the local instant `at` if nothing more arrives. `None`: nothing is known yet.
-    pub fn estimate(&self, at: Timestamp<Local>) -> Option<Estimate> {
-        let track = self.track.as_ref()?;
-        let fresh = self.is_fresh(track, at);
-        let carried = Model::ALL.into_iter().any(|model| self.carries(model));
-        let answer = |tier, reason| self.extrapolate(track, at, tier, reason);
-        let fused = |_| (fresh && carried).then(|| answer(Tier::Fused, self.reason()));
-        let filter = |_| fresh.then(|| answer(Tier::Filter, self.reason()));
-        let holdover = |_| Some(answer(Tier::Holdover, self.silence()));
-        fallback::first(&[&fused, &filter, &holdover], at)
-    }
-
-    /// The line to publish from `now` on. `None`: nothing is known yet, serve the operating system's clock as `raw`.
-    ///
-    /// The growths are the steepest chords from `now` to any horizon within `void_after`, so that a reader who holds the
-    /// line that long is still told the truth.
-    pub fn target(&self, now: Timestamp<Local>) -> Option<Target> {
-        let here = self.estimate(now)?;
-        let rate = self.rate_at(now);
-        let half = here.interval.half_width().as_secs_f64();
-        let reach = here.bound.half_width().as_secs_f64();
-        let (mut interval_growth, mut bound_growth) = (0.0f64, 0.0f64);
-        for h in (1..K).map(|node| f64::from(self.fusion.horizon(node))).chain([self.config.void_after.as_secs_f64()]) {
-            let there = now.saturating_add(Span::from_secs_f64(h));
-            if h > self.config.void_after.as_secs_f64() {
-                continue;
-            }
-            let Some(then) = self.estimate(there) else { continue };
-            let line = here.offset.saturating_add(rate.over(there.since(now)));
-            let bend = then.offset.since(line).abs().as_secs_f64();
-            let wide = then.interval.half_width().as_secs_f64();
-            interval_growth = interval_growth.max((wide + bend - half) / h);
-            bound_growth = bound_growth.max((then.bound.half_width().as_secs_f64() + bend - reach) / h);
-        }
-        Some(Target {
-            at: now,
-            offset: here.offset,
-            rate,
-            interval: here.interval,
-            interval_growth: Rate::new(interval_growth),
-            bound: here.bound,
-            bound_growth: Rate::new(bound_growth),
-            void_after: self.config.void_after,
-            tier: here.tier,
-            reason: here.reason,
-        })
-    }
-
-    /// The estimated rate of the oscillator: the slope of the offset at the last sample.
-    pub fn rate(&self) -> Rate {
-        self.track.as_ref().map_or(Rate::ZERO, |track| self.rate_at(track.bank.at()))
-    }
-
-    /// Where the filter's line is at the last sample: what a request's answer starts from.
-    pub fn line_offset(&self) -> Option<Offset> {
-        self.track.as_ref().map(|track| track.bank.reference().saturating_add(Span::from_secs_f64(track.line.x)))
-    }
-
-    /// What expert `index` alone says about `at`: for ablations and tables.
-    pub fn expert(&self, index: usize, at: Timestamp<Local>) -> Option<Offset> {
-        let track = self.track.as_ref()?;
-        let h = at.since(track.bank.at()).as_secs_f64();
-        #[allow(clippy::cast_possible_truncation, reason = "predictions are f32")]
-        let displacement = Opinions::<E>::ahead(&track.bank, &self.active, h as f32).displacement[index];
-        let ahead = Span::from_secs_f64(track.line.x + track.line.r * h + f64::from(displacement));
-        displacement.is_finite().then(|| track.bank.reference().saturating_add(ahead))
-    }
-
     /// What kind of expert `index` is.
     pub const fn family(&self, index: usize) -> Family {
         Family::of(index, F, T, R, Y)
     }
 
-    /// The judges of the experts: weights and skill per horizon.
+    /// The experts' weights at horizon `node`, one in all. A model counts while there is an answer of it.
+    pub fn weights(&self, node: usize) -> [f32; E] {
+        self.fusion.weights(node, self.active.each_ref().map(Option::is_some))
+    }
+
+    /// The judges of the experts: skill per horizon, and what they make of the models.
     pub const fn fusion(&self) -> &Fusion<E, K, P, C> {
         &self.fusion
     }
@@ -412,9 +359,17 @@ impl<
         Ok(())
     }
 
-    /// The filters and the judges of the experts learn from `sample`. False: there is no track, or it must be given up.
-    fn take_in(&mut self, sample: &Sample, trust: &Trust) -> bool {
-        let Some(track) = &mut self.track else { return false };
+    /// One by one: an array of them would be a kilobyte of zeros in the program.
+    fn forget_answers(&mut self) {
+        for active in &mut self.active {
+            *active = None;
+        }
+    }
+
+    /// The filters and the judges of the experts learn from `sample`, and what they say of the present. None: there is no track,
+    /// or it must be given up.
+    fn take_in(&mut self, sample: &Sample, trust: &Trust) -> Option<Present<E>> {
+        let track = self.track.as_mut()?;
         track.bank.advance(sample.local, sample.plausible_temperature());
         let z = sample.offset.since(track.bank.reference()).as_secs_f64();
         let before = self.fusion.fuse(0, &Opinions::ahead(&track.bank, &self.active, 0.0));
@@ -422,17 +377,18 @@ impl<
         let claimed = Variance::new(f64::from(before.deviation * before.deviation));
         self.sources.filters[usize::from(sample.source.0)].learn(trust, innovation, claimed);
         track.bank.update(&Exchange { z, half: trust.half, blur: trust.blur.value() });
+        let line = track.bank.line();
         let present = Opinions::ahead(&track.bank, &self.active, 0.0);
         let after = self.fusion.fuse(0, &present);
-        let x = track.bank.line().x + f64::from(after.displacement);
+        let x = line.x + f64::from(after.displacement);
         let filtered = (x, f64::from(after.deviation * after.deviation));
         self.fusion.mark_strays(&present, &after);
         self.fusion.score(sample.local, (z, trust.variance().value()), filtered);
         let contradicts = (z - x).abs() > 2.0 * sample.error_bound().as_secs_f64();
         track.astray = if contradicts { track.astray + 1 } else { 0 };
         // Nothing that a sample can hold may leave the filters without a number.
-        let lost = !(x + f64::from(after.deviation) + track.bank.line().r).is_finite();
-        !lost && track.astray < ASTRAY
+        let lost = !(x + f64::from(after.deviation) + line.r).is_finite();
+        (!lost && track.astray < ASTRAY).then_some(Present { line, opinions: present, fused: after })
     }
 
     /// The first sample, or the first after everything was given up.
@@ -440,7 +396,7 @@ impl<
         let half = sample.error_bound().as_secs_f64().max(1e-9);
         let max_rate = self.config.max_rate.value();
         self.fusion.forget_frozen();
-        self.active = [None, None];
+        self.forget_answers();
         // Whoever is lost with a rate from an earlier run does not begin with it again.
         let known = self.warm_start.take().map(|known| (known.rate.value(), known.deviation.value()));
         let (rate, deviation) = known.unwrap_or((0.0, max_rate / 3.0));
@@ -449,11 +405,11 @@ impl<
         let line = bank.line();
         let track = self.track.insert(Track { bank, line, last: *sample, spacing: 0.0, samples: 0, astray: 0 });
         track.bank.advance(sample.local, sample.plausible_temperature());
-        self.follow(sample);
+        self.follow(sample, None);
     }
 
     /// After the bank has taken in `sample`: the new line, and what is frozen of its extrapolation.
-    fn follow(&mut self, sample: &Sample) {
+    fn follow(&mut self, sample: &Sample, present: Option<Present<E>>) {
         let Some(track) = &mut self.track else { return };
         let at = sample.local;
         if let Some(shift) = track.bank.rebase() {
@@ -467,7 +423,12 @@ impl<
         track.spacing += (dt - track.spacing) / (track.samples.min(16) as f64);
         track.last = *sample;
         self.fusion.forget_curve();
-        for node in 0..K {
+        // What has been said of the present holds as long as it is said of the same line.
+        let present = present.filter(|present| track.samples >= PROVEN && present.line == track.line);
+        if let Some(Present { opinions, fused, .. }) = &present {
+            self.fusion.freeze(0, at, track.line, opinions, fused);
+        }
+        for node in usize::from(present.is_some())..K {
             if track.samples >= PROVEN && self.fusion.wants(node, at) {
                 let predictions = Opinions::ahead(&track.bank, &self.active, self.fusion.horizon(node));
                 let fused = self.fusion.fuse(node, &predictions);
@@ -480,118 +441,9 @@ impl<
         }
     }
 
-    /// The fused extrapolation at every horizon.
-    fn curve(&self, track: &Track<Bank<F, T, R, Y>>) -> &[Ahead; K] {
-        self.fusion.curve(track.bank.at(), track.line, |h| Opinions::ahead(&track.bank, &self.active, h))
-    }
-
     /// Whether `model`'s forecasts have weight anywhere.
     fn carries(&self, model: Model) -> bool {
         let slot = model.index();
         self.active[slot].is_some() && (0..K).any(|node| self.fusion.share(node, slot) > CARRIES)
-    }
-
-    fn is_fresh(&self, track: &Track<Bank<F, T, R, Y>>, at: Timestamp<Local>) -> bool {
-        let patience = self.config.holdover_after.max(Span::from_secs_f64(4.0 * track.spacing));
-        at.since(track.last.local) <= patience
-    }
-
-    fn reason(&self) -> Reason {
-        if let Some(undecided) = self.sources.undecided {
-            undecided.into()
-        } else if self.conflict_shown > 0 {
-            Reason::BoundConflict
-        } else if self.sources.selection.is_short() {
-            Reason::FewServers
-        } else if self.config.forecasters == [false, false] {
-            Reason::ForecastersOff
-        } else if Model::ALL.into_iter().any(|model| self.carries(model)) {
-            Reason::Nominal
-        } else if !self.worker_alive {
-            Reason::WorkerDown
-        } else if self.answer_refused || self.active.iter().any(Option::is_some) {
-            Reason::ForecastsMuted
-        } else {
-            Reason::WarmingUp
-        }
-    }
-
-    /// Why there is no fresh measurement.
-    fn silence(&self) -> Reason {
-        self.sources.undecided.map_or(Reason::NoSamples, Reason::from)
-    }
-
-    fn rate_at(&self, at: Timestamp<Local>) -> Rate {
-        let Some(track) = &self.track else { return Rate::ZERO };
-        let (node, _) = self.bracket(at.since(track.bank.at()).as_secs_f64());
-        let curve = self.curve(track);
-        let (c0, c1) = (&curve[node], &curve[node + 1]);
-        let width = self.fusion.horizon(node + 1) - self.fusion.horizon(node);
-        Rate::new(track.line.r + f64::from((c1.displacement - c0.displacement) / width))
-    }
-
-    /// The node below `h` and how far `h` is on the way to the next; beyond the last node, more than one.
-    #[allow(clippy::cast_possible_truncation, reason = "a place between two f32 values")]
-    fn bracket(&self, h: f64) -> (usize, f32) {
-        let h = h as f32;
-        let node = (0..K - 2).find(|&node| h <= self.fusion.horizon(node + 1)).unwrap_or(K - 2);
-        let (h0, h1) = (self.fusion.horizon(node), self.fusion.horizon(node + 1));
-        (node, ((h - h0) / (h1 - h0)).max(0.0))
-    }
-
-    /// The fused extrapolation at `at`, whoever is asking.
-    fn extrapolate(
-        &self,
-        track: &Track<Bank<F, T, R, Y>>,
-        at: Timestamp<Local>,
-        tier: Tier,
-        reason: Reason,
-    ) -> Estimate {
-        let h = at.since(track.bank.at()).as_secs_f64();
-        let (node, share) = self.bracket(h);
-        let curve = self.curve(track);
-        let (c0, c1) = (&curve[node], &curve[node + 1]);
-        let between = |a: f32, b: f32| f64::from(a + share * (b - a));
-        let ahead = track.line.x + track.line.r * h + between(c0.displacement, c1.displacement);
-        let offset = track.bank.reference().saturating_add(Span::from_secs_f64(ahead));
-        // A curve that leads back into the confinement's middle is no news: the bound does not shrink for it. Between two
-        // nodes the reach is convex, so its largest value up to `at` is at a node or at `at` itself.
-        let passed = curve[..=node].iter().enumerate().map(|(node, fused)| {
-            let h = f64::from(self.fusion.horizon(node));
-            let there = track.bank.at().saturating_add(Span::from_secs_f64(h));
-            let ahead = track.line.x + track.line.r * h + f64::from(fused.displacement);
-            self.hard.half_width(there, track.bank.reference().saturating_add(Span::from_secs_f64(ahead)))
-        });
-        let bound = passed.fold(self.hard.half_width(at, offset), Span::max);
-        let half = between(c0.half_width, c1.half_width);
-        let claimed = if half.is_finite() { Span::from_secs_f64(half) } else { Span::MAX };
-        Estimate {
-            offset,
-            // What certainly holds holds 95 % of the time as well.
-            interval: PredictionInterval::new(claimed.min(bound)),
-            bound: ErrorBound::new(bound),
-            tier,
-            reason,
-        }
-    }
-}
-
-impl<
-    const F: usize,
-    const T: usize,
-    const R: usize,
-    const Y: usize,
-    const E: usize,
-    const K: usize,
-    const P: usize,
-    const C: usize,
-    const N: usize,
-    const M: usize,
-    const S: usize,
-    const D: usize,
-> ClockSource for Pipeline<Bank<F, T, R, Y>, Fusion<E, K, P, C>, Window<N, M>, Sources<S, D>>
-{
-    fn estimate(&self, at: Timestamp<Local>) -> Option<Estimate> {
-        self.estimate(at)
     }
 }

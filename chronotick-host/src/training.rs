@@ -38,8 +38,8 @@ const HOURS: (f64, f64) = (6.0, 60.0);
 const PATTERNED: u64 = 3;
 /// How long the truth goes on after the last exchange, in s: the far model's reach.
 const AFTER: f64 = 16_384.0 + 64.0;
-/// One in so many questions to the near model is kept: consecutive ones share nearly all their history.
-const NEAR_KEPT: u32 = 3;
+/// One in so many questions to each model is kept: consecutive ones share nearly all their history.
+const KEPT: [u32; 2] = [3, 4];
 /// Half-width of the hindsight's fits, in s, and the fewest exchanges for one.
 const HINDSIGHT: f64 = 512.0;
 const HINDSIGHT_SAMPLES: usize = 6;
@@ -138,7 +138,7 @@ pub fn write_recorded(traces: &[(PathBuf, Vec<Sample>)], out: &Path) -> io::Resu
         if let (Some(first), Some(last)) = (samples.first(), samples.last()) {
             let whole = last.local.since(first.local).as_secs_f64();
             let cut = first.local.saturating_add(Span::from_secs_f64(RECORDED_TRAINING * whole));
-            run(samples, 1, 0, |request, line| {
+            run(samples, [1; 2], 0, |request, line| {
                 let windows = if request.origin < cut { &mut train } else { &mut valid };
                 windows.push(request, line, |at| {
                     if request.origin < cut && at >= cut { None } else { offset_at(&truth, at) }
@@ -168,15 +168,15 @@ fn add_world(windows: &mut Windows, part: Part, seed: u64) {
     }
     let end = crate::sim::world::START.saturating_add(Span::from_secs_f64(seconds));
     samples.retain(|s| s.local <= end);
-    // Which of the near model's questions are kept differs from world to world.
-    let phase = u32::try_from(seed % u64::from(NEAR_KEPT)).unwrap_or(0);
-    run(&samples, NEAR_KEPT, phase, |request, line| windows.push(request, line, |at| offset_at(&truth, at)));
+    // Which questions are kept differs from world to world.
+    let phase = u32::try_from(seed % 12).unwrap_or(0);
+    run(&samples, KEPT, phase, |request, line| windows.push(request, line, |at| offset_at(&truth, at)));
 }
 
 /// Runs a fresh pipeline over `samples` and shows every kept question with the line's offset at its origin.
-fn run(samples: &[Sample], near_kept: u32, phase: u32, mut asked: impl FnMut(&ForecastRequest, Offset)) {
+fn run(samples: &[Sample], kept: [u32; 2], phase: u32, mut asked: impl FnMut(&ForecastRequest, Offset)) {
     let mut pipeline: Pipeline = Pipeline::new(Config::default());
-    let mut near = phase;
+    let mut asked_before = [phase; 2];
     for sample in samples {
         let now = sample.local;
         if pipeline.poll_timeout().is_some_and(|due| due <= now) {
@@ -185,13 +185,11 @@ fn run(samples: &[Sample], near_kept: u32, phase: u32, mut asked: impl FnMut(&Fo
         // The samples that the pipeline refuses are part of what it has to live with.
         let _ = pipeline.handle_sample(now, sample);
         while let Some(request) = pipeline.poll_request(now) {
-            if request.model == Model::Near {
-                near = (near + 1) % near_kept;
-                if near != 0 {
-                    continue;
-                }
-            }
-            if let Some(line) = pipeline.line_offset() {
+            let slot = request.model.index();
+            asked_before[slot] = (asked_before[slot] + 1) % kept[slot];
+            if asked_before[slot] == 0
+                && let Some(line) = pipeline.line_offset()
+            {
                 asked(&request, line);
             }
         }
@@ -378,6 +376,7 @@ mod tests {
             rate: chronotick_core::Rate::new(1e-6),
             offset_deviation: 3e-6,
             rate_deviation: 1e-8,
+            outlook: chronotick_core::forecast::Outlook::default(),
             history: chronotick_core::window::History { fine: grid(), middle: grid(), coarse: grid() },
         };
         let normaliser = tensors::inputs(&request).normaliser;
@@ -425,7 +424,7 @@ mod tests {
         let (once, again) = (read(1), read(2));
         fs::remove_dir_all(&folder).expect("made above");
         assert!(once.0.train.iter().all(|&n| n > 0));
-        let row = 4 * (2 * 256 + 4 + 64) as u64;
+        let row = 4 * (2 * 256 + SCALARS + 64) as u64;
         assert_eq!(once.1.len() as u64, once.0.train[0] * row);
         assert!(once == again);
     }

@@ -2,7 +2,7 @@
 
 import torch
 
-from contract import MAX_LOG
+from contract import MAX_LOG, OUTLOOK, OUTLOOK_LOGS, OUTLOOK_STEPS
 
 FLIP_TEMPERATURE = 0.5
 DROP_TEMPERATURE = 0.15
@@ -10,15 +10,17 @@ SHORTEN = 0.25
 DROP_CELLS = 0.15
 
 
-def flip_signs(shape, context, target, generator):
-    """The rates of half the windows change sign with the target, the temperatures of half on their own."""
+def flip_signs(shape, context, scalars, target, generator):
+    """The rates of half the windows change sign with outlook and target, the temperatures of half on their own."""
     batch = context.shape[0]
     sign = torch.ones(batch, shape.channels, 1)
     rate = torch.randint(0, 2, (batch, 1, 1), generator=generator) * 2.0 - 1.0
     sign[:, list(shape.rate_channels)] = rate
     if shape.temperature_channels:
         sign[:, list(shape.temperature_channels)] = (torch.rand(batch, 1, 1, generator=generator) < FLIP_TEMPERATURE) * 2.0 - 1.0
-    return context * sign, target * rate[:, 0]
+    scalars = scalars.clone()
+    scalars[:, OUTLOOK] = scalars[:, OUTLOOK] * rate[:, 0]
+    return context * sign, scalars, target * rate[:, 0]
 
 
 def drop_temperature(shape, context, scalars, generator):
@@ -28,7 +30,9 @@ def drop_temperature(shape, context, scalars, generator):
     kept = (torch.rand(context.shape[0], generator=generator) >= DROP_TEMPERATURE).float()
     factor = torch.ones(context.shape[0], shape.channels, 1)
     factor[:, list(shape.temperature_channels)] = kept[:, None, None]
-    return context * factor, torch.cat([scalars[:, :3], scalars[:, 3:] * kept[:, None]], 1)
+    scalars = scalars.clone()
+    scalars[:, 3] = scalars[:, 3] * kept
+    return context * factor, scalars
 
 
 def drop_cells(shape, context, scalars, target, generator):
@@ -59,14 +63,20 @@ def drop_cells(shape, context, scalars, target, generator):
     context[:, rates] = context[:, rates] * mask / ratio[:, None, None]
     context[:, masks] = mask
     horizon = (torch.arange(shape.rows) + 1.0) * shape.stride
-    p = torch.exp(scalars[:, 1:2]) / horizon
-    target = target * torch.sqrt((1.0 + p.square()) / (ratio[:, None].square() + p.square()))
+
+    def rescaled(steps):
+        p = torch.exp(scalars[:, 1:2]) / steps
+        return torch.sqrt((1.0 + p.square()) / (ratio[:, None].square() + p.square()))
+
+    outlook = rescaled(torch.tensor(OUTLOOK_STEPS))
     logs = (scalars[:, :2] - torch.log(ratio)[:, None]).clamp(-MAX_LOG, MAX_LOG)
-    return context, torch.cat([logs, mask.mean((1, 2))[:, None], scalars[:, 3:]], 1), target
+    claims = (scalars[:, OUTLOOK_LOGS] + torch.log(outlook)).clamp(-MAX_LOG, MAX_LOG)
+    scalars = torch.cat([logs, mask.mean((1, 2))[:, None], scalars[:, 3:4], scalars[:, OUTLOOK] * outlook, claims], 1)
+    return context, scalars, target * rescaled(horizon)
 
 
 def augment(shape, context, scalars, target, generator):
     """One random change of each kind."""
-    context, target = flip_signs(shape, context, target, generator)
+    context, scalars, target = flip_signs(shape, context, scalars, target, generator)
     context, scalars = drop_temperature(shape, context, scalars, generator)
     return drop_cells(shape, context, scalars, target, generator)

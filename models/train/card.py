@@ -15,7 +15,8 @@ import torch
 
 from contract import LEVELS, MEDIAN
 from forecaster import load, parameters
-from losses import coverage, limited, skill
+from layers import Expected
+from losses import coverage, importance, limited, skill
 from shards import Windows
 
 matplotlib.use("svg")
@@ -54,10 +55,11 @@ def table(rows):
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
 
 
-def bootstrap(quantiles, windows, row, random):
+def bootstrap(quantiles, windows, row, random, expected, claimed):
     """95 % interval of the RMSE ratio in `row`, resampling whole worlds (windows of one world are not independent)."""
     target, known = limited(windows.target[:, row])
-    error, base = (quantiles[:, row, MEDIAN] - target).square() * known, target.square()
+    known = known * importance(claimed[:, row]).square()
+    error, base = ((said - target).square() * known for said in (quantiles[:, row, MEDIAN], expected[:, row]))
     worlds, index = torch.unique(windows.world, return_inverse=True)
     sums = torch.zeros(2, len(worlds)).index_add_(1, index, torch.stack([error, base]))
     drawn = torch.from_numpy(random.integers(0, len(worlds), (500, len(worlds))))
@@ -65,10 +67,10 @@ def bootstrap(quantiles, windows, row, random):
     return [float(torch.quantile(ratio, q)) for q in (0.025, 0.975)]
 
 
-def per_world(quantiles, windows):
-    """Per row the geometric mean over worlds of the RMSE ratio: every clock counts alike, however far its line strays."""
+def per_world(quantiles, windows, expected):
+    """Per row the geometric mean over worlds of the RMSE ratio: every clock counts alike, however large its errors are."""
     target, known = limited(windows.target)
-    error, base = (quantiles[..., MEDIAN] - target).square() * known, target.square()
+    error, base = ((said - target).square() * known for said in (quantiles[..., MEDIAN], expected))
     worlds, index = torch.unique(windows.world, return_inverse=True)
     total = lambda v: torch.zeros(len(worlds), v.shape[1]).index_add_(0, index, v)
     return (total(error) / total(base)).sqrt().log().mean(0).exp()
@@ -86,15 +88,17 @@ def main():
     windows = Windows(args.shards, name, "valid").first(20000)
     with torch.no_grad():
         quantiles = torch.cat([model(c, s) for c, s, _ in windows.batches(1024)])
-    rmse, mae = skill(quantiles, windows.target)
-    worlds = per_world(quantiles, windows)
+    outlook = Expected(shape)
+    expected, claimed = outlook(windows.scalars), outlook.claimed(windows.scalars)
+    rmse, mae = skill(quantiles, windows.target, expected, claimed)
+    worlds = per_world(quantiles, windows, expected)
     below = coverage(quantiles, windows.target)
     rows = [r for r in (0, 3, 7, 15, 31, 63) if r < shape.rows]
     loss_plot(name, record["curve"])
     random = np.random.default_rng(1)
     skills = [["steps ahead", "RMSE ratio", "95 % interval", "geometric mean over worlds", "mean absolute error ratio", "inside 95 %", "inside 80 %", "inside 50 %"]]
     for r in rows:
-        low, high = bootstrap(quantiles, windows, r, random)
+        low, high = bootstrap(quantiles, windows, r, random, expected, claimed)
         inside = [f"{float(below[r, 8 - i] - below[r, i]):.3f}" for i in (0, 2, 3)]
         skills.append([str((r + 1) * shape.stride), f"{rmse[r]:.3f}", f"{low:.3f} to {high:.3f}", f"{worlds[r]:.3f}", f"{mae[r]:.3f}", *inside])
     calibration = [["level", *(f"{level:g}" for level in LEVELS)]]
@@ -124,10 +128,10 @@ def main():
 
 ## Skill on held-out worlds
 
-Error of the median divided by the error of "follow the filter's line" (a forecast of zero). Below 1 is better than the line.
-Errors in units of the contract, limited at 8, over {len(windows)} windows; the interval resamples whole worlds. The
-geometric mean counts every world alike: the plain ratio is ruled by the worlds whose line strays most. The last columns are
-the share of truths inside the central intervals.
+Error of the median divided by the error of what the classical experts together expect, which the model is told. Below 1 it adds
+to what they know. Errors relative to the deviation that they claim, limited at 8 units of the contract, over {len(windows)} windows;
+the interval resamples whole worlds. The geometric mean counts every world alike. The last columns are the share of truths inside
+the central intervals.
 
 {table(skills)}
 
@@ -147,7 +151,7 @@ Share of truths below each quantile.
 
 * Trained and measured on simulated oscillators. Losses on simulated worlds do not predict transfer to a real machine: the
   fusion weighs the model by its errors there, and mutes it where it does not help.
-* The medians are those of the line's residual: where the line is already right they are near zero.
+* Where the classical experts are already right, the medians are what they say.
 * The scale of a forecast follows the history's. A clock that changes its habits is forecast by the old ones.
 * Nothing is known about the time of day. A daily pattern has to be visible in the history.
 """

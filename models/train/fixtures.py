@@ -12,7 +12,7 @@ import pathlib
 import numpy as np
 import torch
 
-from contract import LEVELS, MAX_LOG, SCALARS
+from contract import LEVELS, MAX_LOG, MAX_UNITS, OUTLOOK_STEPS, SCALARS
 from forecaster import load
 
 FIXTURES = pathlib.Path(__file__).parent.parent / "fixtures"
@@ -26,8 +26,8 @@ def relative(shape, rates, mask):
     return np.where(mask > 0, rates / scale, 0.0), scale
 
 
-def case(shape, rates, mask=None, temperature=None, offset_deviation=1e-6, rate_deviation=1e-9, step=64.0):
-    """Tensors of one request from rates `[grids, cells]` in s/s."""
+def case(shape, rates, mask=None, temperature=None, offset_deviation=1e-6, rate_deviation=1e-9, step=64.0, outlook=0.0):
+    """Tensors of one request from rates `[grids, cells]` in s/s; the experts expect a drift of the rate of `outlook` (s/s)/s."""
     grids = len(shape.rate_channels)
     mask = np.ones((grids, shape.cells)) if mask is None else mask
     values, scale = relative(shape, rates, mask)
@@ -38,7 +38,12 @@ def case(shape, rates, mask=None, temperature=None, offset_deviation=1e-6, rate_
         context[list(shape.temperature_channels)] = temperature
     logs = np.log(np.array([rate_deviation / scale, offset_deviation / (scale * step)]))
     known = 1.0 if temperature is not None and shape.temperature_channels else 0.0
-    scalars = np.array([*np.clip(logs, -MAX_LOG, MAX_LOG), mask.mean(), known])
+    ahead = np.array(OUTLOOK_STEPS) * step
+    unit = np.hypot(scale * ahead, offset_deviation)
+    expected = np.clip(0.5 * outlook * ahead**2 / unit, -MAX_UNITS, MAX_UNITS)
+    claimed = np.hypot(offset_deviation, rate_deviation * ahead)
+    claims = np.clip(np.log(claimed / unit), -MAX_LOG, MAX_LOG)
+    scalars = np.array([*np.clip(logs, -MAX_LOG, MAX_LOG), mask.mean(), known, *expected, *claims])
     return context.astype(np.float32), scalars.astype(np.float32)
 
 
@@ -57,6 +62,8 @@ def cases(shape):
     yield "step", case(shape, np.where(cell < cells * 3 // 4, -8e-8, 1e-9) * ones + noise(1e-10))
     yield "ramp", case(shape, np.linspace(-1e-7, 0.0, cells) * ones)
     yield "wave with temperature", case(shape, 2e-8 * np.sin(cell / 13.0) * ones + noise(1e-9), temperature=day)
+    yield "a drift that is expected", case(shape, np.linspace(-1e-8, 0.0, cells) * ones, outlook=1e-12)
+    yield "an outlook beyond reason", case(shape, noise(1e-9), outlook=-1e3)
     yield "huge rates", case(shape, noise(4e-4), offset_deviation=10.0, rate_deviation=1e-3)
     yield "huge temperatures", case(shape, noise(1e-9), temperature=1e9 * day)
     yield "one spike", case(shape, np.where(cell == cells // 2, 1e-3, 0.0) * ones)

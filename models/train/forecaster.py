@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from chronos_bolt import ChronosBolt
-from layers import ascending
+from layers import Expected, ascending
 from tiny_time_mixer import TinyTimeMixer
 
 NETWORKS = {"near": ChronosBolt, "far": TinyTimeMixer}
@@ -16,9 +16,10 @@ class Forecaster(nn.Module):
     def __init__(self, network):
         super().__init__()
         self.network = network
+        self.expected = Expected(network.shape)
 
     def forward(self, context, scalars):
-        return ascending(self.network(context, scalars))
+        return ascending(self.network(context, scalars), self.expected(scalars))
 
 
 def build(name, **config):

@@ -7,6 +7,13 @@ from contract import LEVELS, MEDIAN
 HUBER_SHARE = 0.15
 # Beyond this many units a target says only "far away": windows in which the filter was lost would drown all others.
 TARGET_LIMIT = 8.0
+# Errors count relative to the deviation that the classical experts claim, so that every clock counts alike, within these limits.
+IMPORTANCE = (0.25, 8.0)
+
+
+def importance(claimed):
+    """What an error of one unit counts for, given the `claimed` deviation in units."""
+    return torch.clamp(torch.reciprocal(claimed), *IMPORTANCE)
 
 
 def limited(target):
@@ -20,22 +27,23 @@ def pinball(quantiles, target, known):
     levels = quantiles.new_tensor(LEVELS)
     error = target[..., None] - quantiles
     each = torch.maximum(levels * error, (levels - 1.0) * error).mean(-1)
-    return 2.0 * (each * known).sum() / known.sum().clamp(min=1.0)
+    return 2.0 * (each * known).sum() / (known > 0).sum().clamp(min=1.0)
 
 
-def loss(quantiles, target):
+def loss(quantiles, target, claimed):
     """Pinball loss plus a small Huber loss on the median, which keeps it near the mean (RMSE is what users see)."""
     target, known = limited(target)
-    huber = torch.nn.functional.huber_loss(quantiles[..., MEDIAN], target, reduction="none")
-    return pinball(quantiles, target, known) + HUBER_SHARE * (huber * known).sum() / known.sum().clamp(min=1.0)
+    counts = importance(claimed)
+    huber = torch.nn.functional.huber_loss(quantiles[..., MEDIAN] * counts, target * counts, reduction="none")
+    return pinball(quantiles, target, known * counts) + HUBER_SHARE * (huber * known).sum() / known.sum().clamp(min=1.0)
 
 
-def skill(quantiles, target):
-    """Per row: RMSE and mean absolute error of the median over those of zero ("follow the filter's line")."""
+def skill(quantiles, target, expected, claimed):
+    """Per row: RMSE and mean absolute error of the median over those of what the classical experts `expected`."""
     target, known = limited(target)
-    error = (quantiles[..., MEDIAN] - target) * known
-    rmse = (error.square().sum(0) / target.square().sum(0)).sqrt()
-    return rmse, error.abs().sum(0) / target.abs().sum(0)
+    known = known * importance(claimed)
+    error, base = ((said - target) * known for said in (quantiles[..., MEDIAN], expected))
+    return (error.square().sum(0) / base.square().sum(0)).sqrt(), error.abs().sum(0) / base.abs().sum(0)
 
 
 def coverage(quantiles, target):

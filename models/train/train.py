@@ -21,7 +21,7 @@ from torch import distributed
 from augment import augment
 from contract import LEVELS, MEDIAN, SHAPES
 from forecaster import build, load, parameters, save
-from layers import WIDTH_FLOOR
+from layers import WIDTH_FLOOR, Expected
 from losses import TARGET_LIMIT, loss, skill
 from shards import Windows
 
@@ -47,8 +47,10 @@ def evaluate(model, windows, device, batch=1024):
     model.eval()
     outputs = [model(c.to(device), s.to(device)).cpu() for c, s, _ in windows.batches(batch)]
     quantiles = torch.cat(outputs)
-    rmse, mae = skill(quantiles, windows.target)
-    return loss(quantiles, windows.target).item(), rmse.mean().item(), mae.mean().item()
+    outlook = Expected(model.network.shape)
+    expected, claimed = outlook(windows.scalars), outlook.claimed(windows.scalars)
+    rmse, mae = skill(quantiles, windows.target, expected, claimed)
+    return loss(quantiles, windows.target, claimed).item(), rmse.mean().item(), mae.mean().item()
 
 
 def rate_at(step, steps, peak, warmup=100):
@@ -94,7 +96,7 @@ def train(args):
         context, scalars, target = training.sample(args.batch, generator)
         context, scalars, target = (x.to(device) for x in augment(shape, context, scalars, target, generator))
         optimiser.zero_grad(set_to_none=True)
-        value = loss(network(context, scalars), target)
+        value = loss(network(context, scalars), target, model.expected.claimed(scalars))
         value.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()

@@ -28,17 +28,17 @@ use exchange::Exchange;
 use kalman::{Kalman, Step};
 
 use crate::decay::forgotten;
+use crate::evidence;
 use crate::units::{Local, Offset, Timestamp, limited};
 
-/// Mean-reversion experts: (averaging time, return time) in units of the time scale.
-const REVERSIONS: [(f32, f32); 6] =
-    [(3600.0, 900.0), (3600.0, 3600.0), (14400.0, 3600.0), (14400.0, 14400.0), (86400.0, 7200.0), (86400.0, 28800.0)];
-/// Time constants of the rate's averages, in the order in which the mean reversions use them.
+/// Time constants of the rate's averages, in units of the time scale.
 const AVERAGES: [f32; 3] = [3600.0, 14400.0, 86400.0];
+/// In what times mean-reversion experts return to each average in turn: [`Returns`] of that index.
+const REVERSIONS: [usize; 6] = [5, 3, 3, 1, 2, 0];
 const REVERSIONS_PER_AVERAGE: usize = REVERSIONS.len() / AVERAGES.len();
-/// Averages that a drift is reckoned from, at most, and the time constant of its end as a share of the average's. A rate that
+/// A drift is reckoned from each of the first averages, and comes to rest in half its time: [`Returns`] of that index. A rate that
 /// drifts evenly is ahead of its average by what it drifts in the average's time.
-const DRIFTS: usize = 2;
+const DRIFTS: [usize; 2] = [4, 2];
 const DRIFT_LASTS: f32 = 0.5;
 /// Time constant of the temperature's average, s.
 const TEMPERATURE_AVERAGE: f32 = 4800.0;
@@ -69,7 +69,7 @@ pub const fn experts(filters: usize, temperature_filters: usize, reversions: usi
 /// How many of them follow a drift: with the averages that `reversions` need.
 const fn drifts(reversions: usize) -> usize {
     let averages = reversions.div_ceil(REVERSIONS_PER_AVERAGE);
-    if averages < DRIFTS { averages } else { DRIFTS }
+    if averages < DRIFTS.len() { averages } else { DRIFTS.len() }
 }
 
 /// Which of `filters` temperature filters take the crystal to be behind the thermometer: every other one, but never all.
@@ -379,18 +379,17 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, 
             return;
         }
         let first = first + HOLDS;
-        for (index, (_, tau)) in REVERSIONS.into_iter().enumerate().take(R) {
+        let returns = Returns::after(h, self.scale);
+        for (index, time) in REVERSIONS.into_iter().enumerate().take(R) {
             let Some(mean) = self.averages[index / REVERSIONS_PER_AVERAGE].mean() else { continue };
-            let tau = tau * self.scale;
-            let (change, gone) = ((mean - lead.r) as f32, forgotten(h, tau));
-            say(first + index, relative(line, lead, change * (h - tau * gone), change * gone, h));
+            let (moved, change) = returns.towards((mean - lead.r) as f32, time);
+            say(first + index, relative(line, lead, moved, change, h));
         }
         let first = first + R;
-        for (index, (average, time)) in self.averages.iter().zip(AVERAGES).enumerate().take(drifts(R)) {
+        for (index, (average, time)) in self.averages.iter().zip(DRIFTS).enumerate().take(drifts(R)) {
             let Some(mean) = average.mean() else { continue };
-            let tau = DRIFT_LASTS * time * self.scale;
-            let (change, gone) = (DRIFT_LASTS * (lead.r - mean) as f32, forgotten(h, tau));
-            say(first + index, relative(line, lead, change * (h - tau * gone), change * gone, h));
+            let (moved, change) = returns.towards(DRIFT_LASTS * (lead.r - mean) as f32, time);
+            say(first + index, relative(line, lead, moved, change, h));
         }
         if let Some((area, then)) = self.day.change(self.at, f64::from(h), f64::from(self.scale)) {
             say(first + drifts(R), relative(line, lead, area as f32, then as f32, h));
@@ -498,6 +497,34 @@ impl<const Y: usize> Day<Y> {
     }
 }
 
+/// What a rate that changes exponentially has changed after some time, for six time constants: each half the one before.
+struct Returns {
+    longest: f32,
+    h: f32,
+    gone: [f32; 6],
+}
+
+impl Returns {
+    const LONGEST: f32 = 28_800.0;
+
+    /// After `h` seconds; `scale` stretches the time constants.
+    fn after(h: f32, scale: f32) -> Self {
+        let longest = Self::LONGEST * scale;
+        let mut gone = [forgotten(h, longest); 6];
+        for i in 1..gone.len() {
+            // exp(-2x) is the square of exp(-x).
+            gone[i] = gone[i - 1] * (2.0 - gone[i - 1]);
+        }
+        Self { longest, h, gone }
+    }
+
+    /// How far the offset and the rate are when the rate goes to `change` with time constant `time`.
+    fn towards(&self, change: f32, time: usize) -> (f32, f32) {
+        let (tau, gone) = (self.longest / (1_u32 << time) as f32, self.gone[time]);
+        (change * (self.h - tau * gone), change * gone)
+    }
+}
+
 /// The rate shrunk towards none by what chance explains of it (James and Stein 1961): a clock that somebody already disciplines
 /// has no rate to extrapolate.
 fn significant(f: &Kalman) -> f64 {
@@ -519,7 +546,7 @@ fn relative(line: Line, f: &Kalman, moved: f32, change: f32, h: f32) -> Predicti
 /// everything are all far off most oscillators.
 #[allow(clippy::cast_possible_truncation, reason = "an assumption, on a grid of decades")]
 fn wander_power(index: usize, filters: usize, scale: f64) -> f32 {
-    let power = libm::expf(core::f32::consts::LN_10 * wander_decade(index, filters) as f32);
+    let power = evidence::exp(core::f32::consts::LN_10 * wander_decade(index, filters) as f32);
     power / scale as f32
 }
 

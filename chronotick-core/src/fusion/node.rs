@@ -1,9 +1,8 @@
 //! One horizon: the forecasts under test there, what the experts' errors were, and what follows for their weights.
 
-use super::stack::{DOUBT, Share};
+use super::stack::Share;
 use super::{Fused, MODELS, MOST_EXPERTS};
 use crate::calibration::Calibration;
-use crate::decay::forgotten;
 use crate::estimator::Line;
 use crate::evidence;
 use crate::opinions::Opinions;
@@ -71,6 +70,8 @@ pub(super) struct Node<const E: usize, const P: usize, const C: usize> {
     pub(super) shares: [Share; MODELS],
     /// Log weights, zero for the best.
     pub(super) log_weight: [f32; E],
+    /// Whether they are those of an earlier sample.
+    pub(super) outdated: bool,
     /// The variance that each expert claims of late, s^2.
     claim: [f32; E],
     /// Mean variance of the exchanges that scored, s^2.
@@ -128,6 +129,7 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
             last_scored: None,
             shares: [Share::default(); MODELS],
             log_weight: prior,
+            outdated: false,
             claim: [f32::NAN; E],
             noise: 0.0,
             least: f32::INFINITY,
@@ -147,7 +149,7 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
 
     pub(super) fn freeze(&mut self, at: Timestamp<Local>, line: Line, opinions: &Opinions<E>, fused: &Fused) {
         let moved = opinions.displacement[E - MODELS..].iter().any(|said| said.is_finite());
-        let bank = if moved { self.fuse_bank(opinions) } else { *fused };
+        let bank = if moved { self.fuse_bank(&self.log_weight, opinions) } else { *fused };
         if self.frozen.is_full() {
             self.frozen.pop_front();
         }
@@ -155,14 +157,12 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
             self.claim[i] = if opinions.displacement[i].is_finite() { opinions.variance[i] } else { f32::NAN };
         }
         self.unjudged = true;
-        let _ = self.frozen.push_back(Frozen {
-            at,
-            line,
-            displacement: opinions.displacement,
-            slope: opinions.slope,
-            fused: *fused,
-            bank,
-        });
+        let (mut displacement, mut slope) = (opinions.displacement, opinions.slope);
+        for i in E - MODELS..E {
+            displacement[i] += bank.displacement;
+            slope[i] += bank.slope;
+        }
+        let _ = self.frozen.push_back(Frozen { at, line, displacement, slope, fused: *fused, bank });
     }
 
     /// The fused forecast that was frozen at `at` beyond `line`, if one was.
@@ -235,7 +235,7 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         }
         let elapsed = self.last_scored.map_or(0.0, |last| at.since(last).as_secs_f64() as f32);
         self.last_scored = Some(at);
-        let keep = 1.0 - forgotten(elapsed, (MEMORY.0 * scale).max(MEMORY.1 * self.horizon));
+        let keep = evidence::exp(-elapsed / (MEMORY.0 * scale).max(MEMORY.1 * self.horizon));
         self.scored = self.scored * keep + 1.0;
         if elapsed > 0.0 {
             self.spacing += (elapsed - self.spacing) / self.scored.min(50.0);
@@ -273,7 +273,7 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         let error = if late { error + (target - filtered.0) as f32 } else { error };
         let noise = if late { filtered.1 } else { noise };
         let memory = (CALIBRATION_MEMORY.0 * scale).max(CALIBRATION_MEMORY.1 * self.horizon);
-        let keep = 1.0 - forgotten(elapsed, memory);
+        let keep = evidence::exp(-elapsed / memory);
         let claimed = frozen.fused.deviation * frozen.fused.deviation;
         self.calibration.learn(error, claimed, noise, keep, self.overlap());
     }
@@ -290,10 +290,10 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
     }
 
     /// The models' shares, with what those of the next shorter horizon say.
-    pub(super) fn settle_shares(&mut self, shorter: &[f32; MODELS]) {
+    pub(super) fn settle_shares(&mut self, shorter: &[Share; MODELS]) {
         let overlap = self.overlap();
-        for ((share, &shorter), doubt) in self.shares.iter_mut().zip(shorter).zip(DOUBT) {
-            share.settle(shorter, overlap, doubt);
+        for (slot, (share, shorter)) in self.shares.iter_mut().zip(shorter).enumerate() {
+            share.settle(slot, shorter, overlap);
         }
     }
 
@@ -338,12 +338,13 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
     }
 
     /// The log weights, with what the next shorter horizon and the present say.
-    pub(super) fn weigh(&mut self, shorter: &[f32; E], handicap: &[f32; E], stray: &[f32; E]) {
+    pub(super) fn weighed(&self, shorter: &[f32; E], handicap: &[f32; E], stray: &[f32; E]) -> [f32; E] {
         let evidence = self.evidence;
         let share = NEIGHBOUR + (1.0 - NEIGHBOUR) / (1.0 + evidence / OWN);
         let limit = -NEIGHBOUR_LIMIT / (evidence + 0.3);
         let trials = (0.5 + 0.5 * evidence).min(STRAY_TRIALS);
         let tested = evidence.min(1.0);
+        let mut log_weights = [0.0; E];
         for i in 0..E {
             let said = share * shorter[i];
             let mut log_weight = self.own[i] + handicap[i] + if said > limit { said } else { limit };
@@ -352,13 +353,11 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
                 let far = (ratio - 1.0).clamp(0.0, STRAY_FAR);
                 log_weight -= 0.5 * trials * ratio / (1.0 + ratio / STRAY_NEAR) + tested * far;
             }
-            self.log_weight[i] = log_weight;
+            log_weights[i] = log_weight;
         }
         // The models, whose losses do not enter, stand here for experts of which nothing is known.
-        let highest = greatest(&self.log_weight);
-        for weight in &mut self.log_weight {
-            *weight -= highest;
-        }
+        let highest = greatest(&log_weights);
+        log_weights.map(|weight| weight - highest)
     }
 
     /// How many forecasts of this horizon are worth one independent one.
@@ -376,27 +375,30 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         if losses.is_empty() { best } else { ranked(&mut losses, middle) }
     }
 
-    /// What the bank says, moved by what the models add.
-    pub(super) fn fuse(&self, opinions: &Opinions<E>) -> Fused {
-        let mut fused = self.fuse_bank(opinions);
+    /// What the bank says, by these log weights of its experts, moved by what the models add.
+    pub(super) fn fuse(&self, log_weight: &[f32; E], opinions: &Opinions<E>) -> Fused {
+        let bank = self.fuse_bank(log_weight, opinions);
+        let mut fused = bank;
         for (share, i) in self.shares.iter().zip(E - MODELS..E) {
-            let (away, w) = (opinions.displacement[i] - fused.displacement, share.share);
+            let away = opinions.displacement[i] + bank.displacement - fused.displacement;
+            let w = share.towards(away / fused.deviation);
             if away.is_finite() && w > 0.0 {
-                let (stays, variance) = (1.0 - w, fused.deviation * fused.deviation);
                 fused.displacement += w * away;
-                fused.slope += w * (opinions.slope[i] - fused.slope);
-                fused.deviation = libm::sqrtf(stays * (variance + w * away * away) + w * opinions.variance[i]);
+                fused.slope += w * (opinions.slope[i] + bank.slope - fused.slope);
+                fused.moved += w * (1.0 - fused.moved);
+                let claims = (opinions.variance[i].max(f32::MIN_POSITIVE), fused.deviation.max(f32::MIN_POSITIVE));
+                fused.deviation *= evidence::exp(w * (0.5 * evidence::ln(claims.0) - evidence::ln(claims.1)));
             }
         }
         fused
     }
 
-    fn fuse_bank(&self, opinions: &Opinions<E>) -> Fused {
+    pub(super) fn fuse_bank(&self, log_weight: &[f32; E], opinions: &Opinions<E>) -> Fused {
         let said = &opinions.displacement;
         // The log weights of those who speak.
         let mut heard = [f32::NEG_INFINITY; E];
         for i in 0..E - MODELS {
-            heard[i] = if said[i].is_finite() { self.log_weight[i] } else { f32::NEG_INFINITY };
+            heard[i] = if said[i].is_finite() { log_weight[i] } else { f32::NEG_INFINITY };
         }
         let highest = greatest(&heard);
         // Those whose word counts have a weight, and all have a place in the order of what they say.
@@ -445,7 +447,7 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         }
         let scatter = 1.0 / total;
         let variance = evidence::exp(claims * scatter) + spread * scatter;
-        Fused { displacement, slope: slope * scale, deviation: libm::sqrtf(variance) }
+        Fused { displacement, slope: slope * scale, deviation: libm::sqrtf(variance), moved: 0.0 }
     }
 }
 

@@ -2,28 +2,39 @@
 //!
 //! **Model.** At one horizon the bank says `b`, the model `m`, and what comes is `t`. Of all `b + w (m - b)` the one with the least
 //! mean squared error has the `w` of the regression of `t - b` on `m - b` (Bates and Granger, 1969; "stacking", Wolpert, 1992).
-//! It has a normal prior around the model's share at the next shorter horizon: a model that knows better there is likely to know
-//! better here, long before this horizon has passed often enough to tell. At the shortest one the prior is nothing. The share is
-//! the posterior mean less a part of its sampling error and less a toll, between nothing and all: a model earns its place.
+//! It has a normal prior around what is expected of it at the next shorter horizon, which passes more often: nonsense is found out
+//! there, long before a horizon of hours has passed once, and a model that has said nothing there is still what it was expected to
+//! be. The far model is expected to go half the way, since it was trained on what the bank misses; the near one has to show it. The
+//! share is the posterior mean less a part of its sampling error and less a toll, between nothing and all.
 //!
-//! Most of the means is taken out of the moments. A model that always says the same, or a path that has become longer, is no
-//! knowledge of the oscillator.
+//! A part of the means is taken out of what speaks for a model, and none out of what speaks against it: a path that has become
+//! longer is no knowledge of the oscillator, and a model that always says the same is found out as fast as any other.
 //!
 //! A model that is no better than the bank still earns a share when it errs differently. Nonsense, however loud, does not go the
 //! way in which the bank errs: its share is nothing after a few forecasts. The bank's own weights know nothing of the models, so
 //! that the worst they can do is to move the forecast by their share.
 //!
-//! **Weaknesses.** The forecasts of one horizon overlap, and so do their errors: they are counted as fewer, by a rule of thumb.
+//! **Weaknesses.** The forecasts of one horizon overlap, and so do their errors: they are counted as fewer, by a rule of thumb. What
+//! is wrong by less than the bank's errors within an hour, and by more than they hours ahead, costs some per cent there until
+//! hours have passed.
 
 /// Inverse variance of the prior.
 const PRIOR: f32 = 3.0;
+/// What the shares are expected to be before anything is known of the models.
+const AT_FIRST: [f32; super::MODELS] = [0.0, 0.5];
 /// Parts of the shares' sampling errors that are taken off. In simulated worlds the near model knows little that the bank does not, so
 /// that what looks like it is more often luck.
-pub(super) const DOUBT: [f32; super::MODELS] = [1.0, 0.3];
+const DOUBT: [f32; super::MODELS] = [1.0, 0.3];
+/// What forecasts of the next shorter horizon count for when it is asked how well a model has been tested.
+const ELSEWHERE: f32 = 0.5;
+/// Where an untested model is too bold, in claimed deviations of the bank. On a day that the bank knows nothing of, it is off by three.
+const BOLD: f32 = 5.0;
+/// Independent forecasts of its shortest horizon after which a model is half believed to be what it is expected to be.
+const NEW: f32 = 2.0;
 /// The share below which a model is not worth following.
 const TOLL: f32 = 0.1;
-/// Part of the means that is taken out of the moments.
-const CENTRED: f32 = 0.8;
+/// Part of the means that is taken out of what speaks for a model.
+const CENTRED: [f32; super::MODELS] = [0.8, 0.45];
 /// What is left of the bank's errors counts for at least this part of them: overlapping forecasts fit each other too well.
 const LEFT: f32 = 0.5;
 
@@ -39,6 +50,11 @@ pub(super) struct Share {
     away_away: f32,
     /// Discounted number of forecasts.
     count: f32,
+    /// What it is expected to be, and by how many forecasts that would have told.
+    pub(super) mean: f32,
+    tested: f32,
+    /// Independent forecasts that have passed, here or at a shorter horizon, whatever they told.
+    passed: f32,
     /// How much of the way to the model is gone, from 0 to 1.
     pub(super) share: f32,
 }
@@ -55,26 +71,43 @@ impl Share {
         self.count = self.count * keep + 1.0;
     }
 
-    /// The share anew, `shorter` being that at the next shorter horizon. `overlap` forecasts are worth one independent one,
-    /// and `doubt` of the sampling error is taken off.
-    pub(super) fn settle(&mut self, shorter: f32, overlap: f32, doubt: f32) {
-        // The unscored, and those who never said anything else than the bank.
-        if self.away_away <= 0.0 {
-            self.share = shorter;
-            return;
+    /// The share of model `slot` anew, `shorter` being what is expected of it at the next shorter horizon. `overlap` forecasts are
+    /// worth one independent one.
+    pub(super) fn settle(&mut self, slot: usize, shorter: &Self, overlap: f32) {
+        let mut unsure = 0.0;
+        self.mean = shorter.mean;
+        self.tested = ELSEWHERE * shorter.tested;
+        self.passed = shorter.passed.max(self.count / overlap);
+        // Else it is unscored, or never said anything else than the bank.
+        if self.away_away > 0.0 {
+            let centred = CENTRED[slot] / self.weight;
+            let spread = (self.away_away - centred * self.away * self.away).max(f32::MIN_POSITIVE);
+            let common = self.missed_away - centred * self.missed * self.away;
+            let missed = self.missed_missed - centred * self.missed * self.missed;
+            let left = (missed - common * common / spread).max(LEFT * missed).max(f32::MIN_POSITIVE);
+            // Both are of the order of the squared errors over the noise: a ratio of them is a number of forecasts.
+            let told = self.count / overlap * (self.away_away / left);
+            let mean = (told * (common / self.away_away) + PRIOR * shorter.mean) / (told + PRIOR);
+            unsure = libm::sqrtf(told) / (told + PRIOR);
+            self.tested += told;
+            // Whatever is not a number is nothing.
+            self.mean = if mean > 0.0 { mean.min(1.0) } else { 0.0 };
         }
-        let centred = CENTRED / self.weight;
-        let spread = (self.away_away - centred * self.away * self.away).max(f32::MIN_POSITIVE);
-        let common = self.missed_away - centred * self.missed * self.away;
-        let missed = self.missed_missed - centred * self.missed * self.missed;
-        let left = (missed - common * common / spread).max(LEFT * missed).max(f32::MIN_POSITIVE);
-        // Both are of the order of the squared errors over the noise: a ratio of them is a number of forecasts.
-        let told = self.count / overlap * (spread / left);
-        let mean = (told * (common / spread) + PRIOR * shorter) / (told + PRIOR);
-        let unsure = libm::sqrtf(told) / (told + PRIOR);
-        let share = (mean - doubt * unsure - TOLL) / (1.0 - TOLL);
-        // Whatever is not a number is nothing.
-        self.share = if share > 0.0 { share.min(1.0) } else { 0.0 };
+        let share = (self.mean - DOUBT[slot] * unsure - TOLL) / (1.0 - TOLL);
+        self.share = if share > 0.0 { share } else { 0.0 };
+    }
+
+    /// How far to go towards a model that is so many of the bank's `deviations` away: nobody follows one that is new, nor one that has
+    /// shown little far beyond what the bank holds possible.
+    pub(super) fn towards(&self, deviations: f32) -> f32 {
+        let square = deviations * deviations * (1.0 / (BOLD * BOLD));
+        let believed = PRIOR / (1.0 + square * square) * self.passed / (self.passed + NEW);
+        self.share * (self.tested + believed) / (self.tested + PRIOR)
+    }
+
+    /// What is expected of model `slot` before anything is known of it.
+    pub(super) fn at_first(slot: usize) -> Self {
+        Self { mean: AT_FIRST[slot], ..Self::default() }
     }
 }
 
@@ -89,7 +122,7 @@ mod tests {
             let (missed, away) = said(f32::from(i));
             share.learn(missed, away, 1e9, 0.99);
         }
-        share.settle(0.0, 1.0, DOUBT[1]);
+        share.settle(1, &Share::default(), 1.0);
         share.share
     }
 
@@ -122,15 +155,29 @@ mod tests {
     #[test]
     fn without_forecasts_the_shorter_horizon_speaks() {
         let mut share = Share::default();
-        share.settle(0.4, 9.0, DOUBT[1]);
-        assert_eq!(share.share, 0.4);
+        share.settle(1, &Share { mean: 0.4, ..Share::default() }, 9.0);
+        assert_eq!(share.mean, 0.4);
+        assert!((share.share - (0.4 - TOLL) / (1.0 - TOLL)).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_model_that_is_expected_to_help_loses_that_by_nonsense_of_any_kind() {
+        for (what, said) in [("flipped", -1.0), ("constant", 0.0)] {
+            let mut share = Share::default();
+            for i in 0..20 {
+                let missed = error(i as f32);
+                share.learn(missed, if said == 0.0 { 3e-6 } else { said * missed }, 1e9, 0.99);
+            }
+            share.settle(1, &Share::at_first(1), 1.0);
+            assert!(share.share < 0.1, "{what}: {}", share.share);
+        }
     }
 
     #[test]
     fn what_is_not_a_number_is_nothing() {
         let mut share = Share::default();
         share.learn(1e30, 1e30, 1e30, 1.0);
-        share.settle(0.4, 9.0, DOUBT[1]);
+        share.settle(1, &Share { mean: 0.4, ..Share::default() }, 9.0);
         assert!((0.0..=1.0).contains(&share.share));
     }
 }

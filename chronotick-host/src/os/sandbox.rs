@@ -107,6 +107,17 @@ fn filter() -> Result<SeccompFilter, seccompiler::BackendError> {
         )?;
         rules.insert(call, vec![SeccompRule::new(vec![not_executable])?]);
     }
+    #[cfg(target_arch = "x86_64")]
+    {
+        // Processors with a matrix unit lend it on request (ARCH_GET_XCOMP_SUPP, _PERM, ARCH_REQ_XCOMP_PERM), and the inference library
+        // asks for it before its first product. The other uses of the call move the thread's own segments.
+        const MATRIX_UNIT: std::ops::RangeInclusive<u64> = 0x1021..=0x1023;
+        let asked = |code| {
+            SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, code)
+                .and_then(|condition| SeccompRule::new(vec![condition]))
+        };
+        rules.insert(libc::SYS_arch_prctl, MATRIX_UNIT.map(asked).collect::<Result<_, _>>()?);
+    }
     SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, std::env::consts::ARCH.try_into()?)
 }
 

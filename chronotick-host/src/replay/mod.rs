@@ -220,7 +220,7 @@ pub fn replay(
 
 /// How many experts `pipeline` has.
 fn experts(pipeline: &Pipeline) -> usize {
-    pipeline.fusion().weights(0).len()
+    pipeline.weights(0).len()
 }
 
 /// Appends what each expert says about `target` to the line just written, in ns; nothing where it has no opinion.

@@ -211,7 +211,7 @@ pub(super) fn experts(pipeline: &Pipeline) -> Experts {
         rms_error_ns: vec![None; HORIZONS.len()],
     });
     for node in 0..HORIZONS.len() {
-        let weights = fusion.weights(node);
+        let weights = pipeline.weights(node);
         for (index, &weight) in weights.iter().enumerate() {
             let family = &mut families[pipeline.family(index) as usize];
             family.experts += usize::from(node == 0);

@@ -11,7 +11,9 @@
 //! | OCXO white FM, floor | 1e-12 to 1e-10 | 5e-13 to 3e-10 | NIST SP 1065; data sheets |
 //! | ageing a day | XO 1e-8, TCXO 5e-9, OCXO 5e-10 (sd) | twice | data sheets: 1 to 3 ppm in the first year |
 //! | day cycle | 0 to 4 degrees | 4 to 7 degrees | see [`super::temperature`] |
+//! | people | from 5 to 11 h for 5 to 14 h, 0.3 to 4 degrees, room 10 min to 4 h | the same hours, 4 to 7 degrees | same |
 //! | air conditioner | 8 to 40 min, 0.3 to 2 degrees | 41 to 80 min, 0.2 to 3 degrees | same |
+//! | heating that circles slowly | 40 to 120 min, 0.2 to 2 degrees | 121 to 180 min | same |
 //! | load | 2 min to 2 h, 0.5 to 8 degrees | 3 to 5 h, 2 to 12 degrees | same |
 //! | polls | 2, 4 .. 128 s | 3, 6, .. 96 s | NTP's powers of two; other programs' choices |
 //! | paths | 30 us to 40 ms one way | 20 us to 120 ms | see [`super::network`] |
@@ -45,6 +47,8 @@ pub enum Kind {
     DayLan,
     /// The same day over a congested path.
     DayWan,
+    /// A room that is warm while people are in it, a server in the same building; no thermometer.
+    OfficeLan,
     /// A load that comes and goes, over a path of 18 ms.
     LoadWan,
     /// Switched on cold.
@@ -71,11 +75,12 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::QuietLan,
         Self::RoomLan,
         Self::DayLan,
         Self::DayWan,
+        Self::OfficeLan,
         Self::LoadWan,
         Self::WarmUp,
         Self::BimodalWan,
@@ -98,6 +103,7 @@ impl Kind {
             Self::RoomLan => "room-lan",
             Self::DayLan => "day-lan",
             Self::DayWan => "day-wan",
+            Self::OfficeLan => "office-lan",
             Self::LoadWan => "load-wan",
             Self::WarmUp => "warm-up",
             Self::BimodalWan => "bimodal-wan",
@@ -126,6 +132,7 @@ impl Kind {
             Self::RoomLan => "an air-conditioned room, a server in the same building",
             Self::DayLan => "a warm day and a cool night, a server in the same building",
             Self::DayWan => "the same day over a congested path of 18 ms",
+            Self::OfficeLan => "a room that is warm while people are in it, a server in the same building",
             Self::LoadWan => "a load that comes and goes, over a path of 18 ms",
             Self::WarmUp => "a machine switched on cold",
             Self::BimodalWan => "four in five exchanges on a longer way back",
@@ -171,6 +178,10 @@ impl Kind {
                 (e.day, e.weather) = (3.0, 0.5);
                 *s = wan();
                 s.congestion = 3.0;
+            }
+            Self::OfficeLan => {
+                (e.occupied, e.hours, e.room_time, e.weather) = (4.0, (8.0, 18.0), 7200.0, 0.3);
+                world.sensor.present = false;
             }
             Self::LoadWan => {
                 (e.load, e.load_phase) = (5.0, 1800.0);
@@ -324,6 +335,8 @@ fn random_world(split: Split, random: &mut Random) -> WorldParams {
     let sensor = random_sensor(&mut draw);
     let server = random_server(&mut draw);
     let mut world = WorldParams { oscillator, environment, sensor, servers: vec![server], step: 0.0 };
+    // Drawn last, so that the worlds that have neither are what they were.
+    random_habits(&mut draw, &mut world.environment);
     world.step = step_for(&world);
     world
 }
@@ -347,7 +360,7 @@ fn pattern_to_noise(world: &WorldParams) -> f64 {
     const HOURS_AHEAD: f64 = 14_400.0;
     let (o, e) = (&world.oscillator, &world.environment);
     let slope = 0.5 * (o.curve.frequency(e.mean + 1.0) - o.curve.frequency(e.mean - 1.0));
-    let swing = e.day.max(0.5 * e.conditioner).max(0.5 * e.load);
+    let swing = e.day.max(0.5 * e.occupied).max(0.5 * e.conditioner).max(0.5 * e.load);
     slope.abs() * swing / (o.wander * HOURS_AHEAD.sqrt()).hypot(2.0 * o.flicker_fm)
 }
 
@@ -439,6 +452,20 @@ fn random_environment(draw: &mut Draw<'_>, working: f64) -> EnvironmentParams {
         e.fan_time = draw.log((600.0, 20_000.0), (300.0, 40_000.0));
     }
     e
+}
+
+/// What people do to a room, and heating that circles too slowly to be an air conditioner.
+fn random_habits(draw: &mut Draw<'_>, e: &mut EnvironmentParams) {
+    if draw.chance(0.2) {
+        e.occupied = draw.log((0.3, 4.0), (4.0, 7.0));
+        let from = draw.even((5.0, 11.0), (5.0, 11.0));
+        e.hours = (from, from + draw.even((5.0, 14.0), (5.0, 14.0)));
+        e.room_time = draw.log((600.0, 14_400.0), (600.0, 14_400.0));
+    }
+    if draw.chance(0.2) {
+        e.conditioner = draw.log((0.2, 2.0), (0.2, 2.0));
+        e.conditioner_period = draw.log((2_400.0, 7_200.0), (7_260.0, 10_800.0));
+    }
 }
 
 fn random_sensor(draw: &mut Draw<'_>) -> SensorParams {

@@ -1,13 +1,14 @@
 //! The temperature of a crystal in its room, and what a sensor says about it.
 //!
-//! The air is a mean plus a day cycle (with a second harmonic, and an amplitude that differs from day to day), slow weather
-//! (an Ornstein-Uhlenbeck process) and the saw of an air conditioner between two thresholds. The board is the air plus the
+//! The air is a mean plus a day cycle (with a second harmonic, and an amplitude that differs from day to day), what the people in
+//! the room add from the morning to the evening (a building follows with a lag of its own), slow weather (an Ornstein-Uhlenbeck
+//! process) and the saw of an air conditioner between two thresholds. The board is the air plus the
 //! heat of a load that switches on and off, plus the warm-up after switching on, less what the fan takes away; both follow
 //! with first-order lags. A crystal sits on the board with a lag of its own.
 //!
 //! Sources: lags of seconds for a die, minutes for a board and its crystal, and swings of 1 to 4 degrees for the air of
 //! rooms with a thermostat (ASHRAE Guideline 36 allows about 1 degree either side of the set point; offices drift by more at
-//! night); the sensors' steps are those of common parts (1 degree for CPU packages, 1/16 for board sensors, 1/1000 as the
+//! night, towards the outside with time constants of an hour to a day, ISO 13790); the sensors' steps are those of common parts (1 degree for CPU packages, 1/16 for board sensors, 1/1000 as the
 //! kernel prints them).
 
 use std::f64::consts::TAU;
@@ -28,6 +29,12 @@ pub struct EnvironmentParams {
     pub day: f64,
     /// Local time of day at the start, in s.
     pub start_of_day: f64,
+    /// How much warmer the room becomes while people are in it, in degrees.
+    pub occupied: f64,
+    /// Hours of the local day from and until when they are; each day's differ by a quarter of an hour (standard deviation).
+    pub hours: (f64, f64),
+    /// Time constant of the room, in s.
+    pub room_time: f64,
     /// Standard deviation of the slow weather, in degrees.
     pub weather: f64,
     /// Its correlation time, in s.
@@ -86,6 +93,7 @@ pub struct Environment {
     step: f64,
     time: f64,
     weather: f64,
+    people: People,
     day_scale: f64,
     conditioner: f64,
     conditioner_slope: f64,
@@ -109,6 +117,7 @@ impl Environment {
             step,
             time: 0.0,
             weather,
+            people: People::default(),
             day_scale: 1.0,
             conditioner: (random.random::<f64>() - 0.5) * params.conditioner,
             conditioner_slope: 1.0,
@@ -142,6 +151,7 @@ impl Environment {
             let decay = (-d / p.weather_time.max(d)).exp();
             self.weather = decay * self.weather + p.weather * (1.0 - decay * decay).sqrt() * normal(&mut self.random);
         }
+        self.people.advance(&p, self.time, d, &mut self.random);
         if (self.time % DAY) < d {
             self.day_scale = (1.0 + 0.25 * normal(&mut self.random)).clamp(0.3, 1.7);
         }
@@ -187,7 +197,7 @@ impl Environment {
         let phase = TAU * (self.time + p.start_of_day) / DAY;
         // Warmest in the middle of the afternoon; the second harmonic makes mornings steeper than evenings.
         let day = (phase - TAU * 15.0 / 24.0).cos() + 0.2 * (2.0 * phase - TAU * 5.0 / 24.0).cos();
-        p.mean + p.day * self.day_scale * day + self.weather + self.conditioner
+        p.mean + p.day * self.day_scale * day + self.people.warmth + self.weather + self.conditioner
     }
 
     /// A saw between two thresholds, each crossing of which is a little late or early.
@@ -217,6 +227,36 @@ impl Environment {
         } else {
             0.0
         }
+    }
+}
+
+/// What the people in a room add.
+#[derive(Clone, Copy, Debug, Default)]
+struct People {
+    /// Degrees.
+    warmth: f64,
+    /// The local day, and by how many hours they are late in it, in the morning and in the evening.
+    today: i64,
+    late: [f64; 2],
+}
+
+impl People {
+    /// `d` seconds have passed, and `time` since the start.
+    fn advance(&mut self, p: &EnvironmentParams, time: f64, d: f64, random: &mut Random) {
+        if p.occupied <= 0.0 {
+            return;
+        }
+        let days = (time + p.start_of_day) / DAY;
+        #[expect(clippy::cast_possible_truncation, reason = "a number of days")]
+        let today = days.floor() as i64 + 1;
+        if self.today != today {
+            self.today = today;
+            self.late = [0.25 * normal(random), 0.25 * normal(random)];
+        }
+        let hour = 24.0 * days.fract();
+        let present = hour >= p.hours.0 + self.late[0] && hour < p.hours.1 + self.late[1];
+        let towards = if present { p.occupied } else { 0.0 };
+        self.warmth += (towards - self.warmth) * (1.0 - (-d / p.room_time.max(d)).exp());
     }
 }
 
@@ -257,6 +297,15 @@ mod tests {
         let t = crystal(params, 9_000);
         assert!(t[0] < 20.5 && (29.9..30.1).contains(&t[8_999]));
         assert!(t.is_sorted());
+    }
+
+    #[test]
+    fn people_warm_the_room_while_they_are_in_it() {
+        let params = EnvironmentParams { occupied: 3.0, hours: (8.0, 18.0), room_time: 3600.0, ..Default::default() };
+        let t = crystal(params, 2 * 86_400);
+        let at = |hours: usize| t[hours * 3600 - 1];
+        assert!(at(7) < 0.01 && at(17) > 2.9 && (0.3..1.0).contains(&at(20)), "{} {} {}", at(7), at(17), at(20));
+        assert!((at(41) - at(17)).abs() < 0.1, "the next day is another one like it");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tract_onnx::tract_hir::infer::Factoid;
 use tract_onnx::tract_hir::internal::DimLike;
 
 use super::files::{ModelError, ModelFile};
-use super::tensors::{self, Inputs, SCALARS};
+use super::tensors::{self, HISTORY_SCALARS, Inputs, SCALARS};
 use crate::link::ModelState;
 
 /// The models that could be loaded, ready to answer.
@@ -24,9 +24,17 @@ pub struct Forecaster {
     model: Model,
     name: String,
     hash: [u8; 8],
+    prepared: Prepared,
+}
+
+/// A model that can be run.
+#[derive(Debug)]
+struct Prepared {
     state: TypedSimpleState,
     /// Where tract wants `context` and `scalars`: the order of the file's inputs.
     context_first: bool,
+    /// How many of the scalars it takes.
+    scalars: usize,
 }
 
 impl Forecasters {
@@ -74,8 +82,8 @@ impl Forecaster {
         // A malformed file must not take more down than itself, whatever the parser thinks of it.
         let prepared = std::panic::catch_unwind(|| prepare(model, &file.bytes))
             .map_err(|_| failed("cannot be used: the ONNX parser gave up on it; restore the file".to_owned()))?;
-        let (state, context_first) = prepared.map_err(failed)?;
-        let mut loaded = Self { model, name: file.name.clone(), hash: file.hash, state, context_first };
+        let prepared = prepared.map_err(failed)?;
+        let mut loaded = Self { model, name: file.name.clone(), hash: file.hash, prepared };
         let [channels, cells] = tensors::context_shape(model);
         let nothing = vec![0.0; channels * cells];
         loaded.run(&nothing, [0.0; SCALARS])?;
@@ -102,9 +110,10 @@ impl Forecaster {
     fn evaluate(&mut self, context: &[f32], scalars: [f32; SCALARS]) -> Result<Vec<f32>, String> {
         let [channels, cells] = tensors::context_shape(self.model);
         let context = Tensor::from_shape(&[1, channels, cells], context).map_err(one_line)?.into_tvalue();
-        let scalars = Tensor::from_shape(&[1, SCALARS], &scalars).map_err(one_line)?.into_tvalue();
-        let inputs = if self.context_first { tvec![context, scalars] } else { tvec![scalars, context] };
-        let outputs = self.state.run(inputs).map_err(one_line)?;
+        let taken = self.prepared.scalars;
+        let scalars = Tensor::from_shape(&[1, taken], &scalars[..taken]).map_err(one_line)?.into_tvalue();
+        let inputs = if self.prepared.context_first { tvec![context, scalars] } else { tvec![scalars, context] };
+        let outputs = self.prepared.state.run(inputs).map_err(one_line)?;
         let [steps, levels] = tensors::output_shape(self.model);
         let output = outputs.first().ok_or("no output")?;
         if output.shape() != [1, steps, levels] {
@@ -119,8 +128,8 @@ impl Forecaster {
     }
 }
 
-/// The runnable plan, and whether `context` is the first of its inputs.
-fn prepare(model: Model, mut bytes: &[u8]) -> Result<(TypedSimpleState, bool), String> {
+/// The runnable plan, and what it takes.
+fn prepare(model: Model, mut bytes: &[u8]) -> Result<Prepared, String> {
     let mut parsed = tract_onnx::onnx()
         .model_for_read(&mut bytes)
         .map_err(|error| format!("not a usable ONNX file ({}); restore it or train again", one_line(error)))?;
@@ -132,11 +141,15 @@ fn prepare(model: Model, mut bytes: &[u8]) -> Result<(TypedSimpleState, bool), S
         _ => return Err(format!("its inputs are {names:?}, not context and scalars")),
     };
     let [channels, cells] = tensors::context_shape(model);
+    let mut scalars = SCALARS;
     for (index, name) in names.iter().enumerate() {
-        let shape: TVec<usize> = if name == "context" { tvec![1, channels, cells] } else { tvec![1, SCALARS] };
+        let mut shape: TVec<usize> = if name == "context" { tvec![1, channels, cells] } else { tvec![1, SCALARS] };
         let declared = parsed.input_fact(index).map_err(one_line)?.shape.concretize();
         if let Some(declared) = declared {
             let declared: Option<TVec<usize>> = declared.iter().map(|dim| dim.to_usize().ok()).collect();
+            if name == "scalars" && declared.as_deref() == Some(&[1, HISTORY_SCALARS]) {
+                (shape, scalars) = (tvec![1, HISTORY_SCALARS], HISTORY_SCALARS);
+            }
             if declared.as_ref().is_some_and(|declared| *declared != shape) {
                 return Err(format!("its input {name} has shape {:?}, not {shape:?}", declared.unwrap_or_default()));
             }
@@ -145,7 +158,7 @@ fn prepare(model: Model, mut bytes: &[u8]) -> Result<(TypedSimpleState, bool), S
     }
     let optimised = parsed.into_optimized().map_err(|error| format!("cannot be prepared: {}", one_line(error)))?;
     let plan: Arc<TypedSimplePlan> = optimised.into_runnable().map_err(one_line)?;
-    Ok((plan.spawn().map_err(one_line)?, context_first))
+    Ok(Prepared { state: plan.spawn().map_err(one_line)?, context_first, scalars })
 }
 
 /// An error and its causes on one line.

@@ -6,26 +6,32 @@
 //! | input | near | far |
 //! |---|---|---|
 //! | `context` | `[1, 2, 256]`: fine rate / scale, mask | `[1, 9, 128]`: rate / scale, temperature, mask of fine (its last 128), middle, coarse |
-//! | `scalars` | `[1, 4]` | `[1, 4]` |
+//! | `scalars` | `[1, 14]`, or the first 4 | `[1, 14]`, or the first 4 |
 //! | output `quantiles` | `[1, 64, 9]` | `[1, 16, 9]` |
 //!
 //! * `scale` is the root mean square of the valid relative rates among the cells read, at least [`MIN_SCALE`].
 //! * A missing cell is 0 with mask 0. A value that is not finite counts as missing.
 //! * Temperatures are relative to the newest valid one among the cells read, in degrees Celsius.
 //! * `scalars` = ln(rate deviation / scale) and ln(offset deviation / (scale x step)), both clipped to +-[`MAX_LOG`]; the
-//!   share of valid rates; 1 if any temperature is valid, else 0.
+//!   share of valid rates; 1 if any temperature is valid, else 0; then what the classical experts expect at each of
+//!   [`OUTLOOK_STEPS`], in an output's units there, clipped to +-[`MAX_UNITS`]; then ln(its claimed deviation / unit), clipped to
+//!   +-[`MAX_LOG`].
 //! * An output is in units of [`Normaliser::unit`]: `sqrt((scale x h)^2 + offset deviation^2)` seconds, where `h` is the
 //!   row's horizon in seconds. Nothing is sorted and nothing is repaired here: the core checks answers.
 
-use chronotick_core::forecast::{ForecastRequest, LEVELS, MAX_STEPS, Model};
+use chronotick_core::forecast::{ForecastRequest, LEVELS, MAX_STEPS, Model, OUTLOOK_STEPS};
 use chronotick_core::window::{COARSE, FINE, MIDDLE};
 
 /// Smallest scale of the rates, in s/s: an oscillator without any measured movement is not blown up to noise.
 pub const MIN_SCALE: f64 = 1e-12;
-/// Limit of the magnitude of the two logarithms among the scalars.
+/// Limit of the magnitude of the logarithms among the scalars.
 pub const MAX_LOG: f64 = 10.0;
-/// Scalars beside the context.
-pub const SCALARS: usize = 4;
+/// Limit of the magnitude of what is expected, in an output's units.
+pub const MAX_UNITS: f64 = 16.0;
+/// Scalars of the history. A model that does not care what the classical experts expect takes these alone.
+pub const HISTORY_SCALARS: usize = 4;
+/// Scalars beside the context: those of the history, and two for each step of the outlook.
+pub const SCALARS: usize = HISTORY_SCALARS + 2 * OUTLOOK_STEPS.len();
 /// Cells of each grid that the far model reads.
 const FAR_CELLS: usize = 128;
 
@@ -49,7 +55,7 @@ pub const fn output_shape(model: Model) -> [usize; 2] {
 pub struct Inputs {
     /// `[1, channels, cells]` of [`context_shape`], row-major.
     pub context: Vec<f32>,
-    /// `[1, 4]`.
+    /// `[1, 14]`.
     pub scalars: [f32; SCALARS],
     /// How to read the output.
     pub normaliser: Normaliser,
@@ -74,7 +80,12 @@ impl Normaliser {
 
     /// How many seconds an output of 1 means in `row`.
     pub fn unit(&self, row: usize) -> f64 {
-        (self.scale * self.horizon(row)).hypot(self.offset_deviation)
+        self.unit_at(self.horizon(row))
+    }
+
+    /// The same, `horizon` s after the origin.
+    pub fn unit_at(&self, horizon: f64) -> f64 {
+        (self.scale * horizon).hypot(self.offset_deviation)
     }
 }
 
@@ -172,12 +183,22 @@ fn summary<const N: usize, const GRIDS: usize>(
     let scale = mean_square.sqrt().max(MIN_SCALE);
     let share = count as f64 / (N * GRIDS) as f64;
     let any_temperature = temperatures.as_flattened().iter().any(|t| t.is_finite());
-    let scalars = [
+    let mut scalars = [0.0; SCALARS];
+    let (own, outlook) = scalars.split_at_mut(HISTORY_SCALARS);
+    own.copy_from_slice(&[
         log_ratio(f64::from(request.rate_deviation), scale),
         log_ratio(f64::from(request.offset_deviation), scale * request.step.as_secs_f64()),
         share as f32,
         f32::from(u8::from(any_temperature)),
-    ];
+    ]);
+    let units = normaliser(request, scale);
+    let (expected, claimed) = outlook.split_at_mut(OUTLOOK_STEPS.len());
+    for (i, steps) in OUTLOOK_STEPS.into_iter().enumerate() {
+        let unit = units.unit_at(f64::from(steps) * request.step.as_secs_f64());
+        let away = f64::from(request.outlook.displacement[i]) / unit;
+        expected[i] = if away.is_finite() { away.clamp(-MAX_UNITS, MAX_UNITS) as f32 } else { 0.0 };
+        claimed[i] = log_ratio(f64::from(request.outlook.deviation[i]), unit);
+    }
     (scale, scalars)
 }
 
@@ -199,6 +220,7 @@ fn normaliser(request: &ForecastRequest, scale: f64) -> Normaliser {
 
 #[cfg(test)]
 mod tests {
+    use chronotick_core::forecast::Outlook;
     use chronotick_core::units::{Rate, Span, Timestamp};
     use chronotick_core::window::{Grid, History};
 
@@ -217,6 +239,7 @@ mod tests {
             rate: Rate::ZERO,
             offset_deviation: 1e-6,
             rate_deviation: 1e-9,
+            outlook: Outlook::default(),
             history,
         }
     }
@@ -237,7 +260,7 @@ mod tests {
         assert!(made.context[256..].iter().all(|&v| v == 1.0));
         assert!((made.scalars[0] - (0.5f32).ln()).abs() < 1e-6);
         assert!((f64::from(made.scalars[1]) - (1e-6 / (2e-9 * 64.0f64)).ln()).abs() < 1e-5);
-        assert_eq!(made.scalars[2..], [1.0, 0.0]);
+        assert_eq!(made.scalars[2..4], [1.0, 0.0]);
     }
 
     #[test]
@@ -273,7 +296,20 @@ mod tests {
         assert!(channel(4).iter().all(|&v| v == 0.0));
         assert!(channel(6).iter().all(|&v| v == 0.0) && channel(8).iter().all(|&v| v == 0.0));
         assert!(channel(7).iter().all(|&v| v == 20.0 - 255.0));
-        assert_eq!(made.scalars[2..], [2.0 / 3.0, 1.0]);
+        assert_eq!(made.scalars[2..4], [2.0 / 3.0, 1.0]);
+    }
+
+    #[test]
+    fn the_outlook_is_in_the_units_of_the_answer() {
+        let mut asked = request(Model::Far, constant(1e-9, f32::NAN));
+        asked.outlook.displacement = [2e-6, -3e-6, 1e-3, f32::NAN, 0.0];
+        asked.outlook.deviation = [1e-6; 5];
+        let made = inputs(&asked);
+        let unit = |steps: f64| (1e-9 * 64.0 * steps).hypot(1e-6);
+        assert!((f64::from(made.scalars[4]) - 2e-6 / unit(1.0)).abs() < 1e-5);
+        assert!((f64::from(made.scalars[5]) + 3e-6 / unit(4.0)).abs() < 1e-5);
+        assert_eq!(made.scalars[6..8], [16.0, 0.0], "limited, and what is not a number is nothing");
+        assert!((f64::from(made.scalars[13]) - (1e-6 / unit(225.0)).ln()).abs() < 1e-5);
     }
 
     #[test]
@@ -288,6 +324,7 @@ mod tests {
                 for step in [0, 1, i64::MAX] {
                     let mut asked = request(model, empty.clone());
                     (asked.rate_deviation, asked.offset_deviation) = (deviation, deviation);
+                    asked.outlook = Outlook { displacement: [deviation; 5], deviation: [deviation; 5] };
                     asked.step = Span::from_nanos(step);
                     let made = inputs(&asked);
                     let [channels, cells] = context_shape(model);
