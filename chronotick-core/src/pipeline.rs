@@ -140,7 +140,7 @@ impl<
     /// What a later run may begin with; `None` while the rate is not known well.
     pub fn warm_start(&self) -> Option<WarmStart> {
         let track = self.track.as_ref().filter(|track| track.samples >= SETTLED)?;
-        let deviation = Rate::new(f64::from(libm::sqrtf(track.bank.line_variance().1 as f32)));
+        let deviation = Rate::new(f64::from(track.bank.line_deviation().1));
         Some(WarmStart { rate: Rate::new(track.line.r), deviation })
     }
 
@@ -186,7 +186,7 @@ impl<
     /// Takes in a model's answer. An error drops the answer and leaves the state as it was.
     pub fn handle_forecast(&mut self, now: Timestamp<Local>, forecast: &Forecast) -> Result<(), ForecastError> {
         let slot = forecast.model.index();
-        let deviation = self.track.as_ref().map_or(0.0, |t| f64::from(libm::sqrtf(t.bank.line_variance().0 as f32)));
+        let deviation = self.track.as_ref().map_or(0.0, |t| f64::from(t.bank.line_deviation().0));
         let checked = match &self.asked[slot] {
             Some(asked) => asked.check(now, forecast, self.config.max_drift, deviation).map(|()| *asked),
             None => Err(ForecastError::NotRequested),
@@ -234,7 +234,7 @@ impl<
             let due = self.asked_at[slot] == 0 || closed.wrapping_sub(self.asked_at[slot]) >= CADENCE[slot];
             self.config.forecasters[slot] && self.asked[slot].is_none() && due && self.window.measured() >= YOUNG[slot]
         })?;
-        let (var_x, var_r) = track.bank.line_variance();
+        let (offset_deviation, rate_deviation) = track.bank.line_deviation();
         self.next_id = self.next_id.wrapping_add(1);
         self.asked_at[model.index()] = closed;
         self.counts.forecasts_issued += 1;
@@ -249,15 +249,14 @@ impl<
             deadline: now.saturating_add(self.config.forecast_step.saturating_mul(DEADLINE)),
         };
         self.asked[model.index()] = Some(asked);
-        #[allow(clippy::cast_possible_truncation, reason = "deviations need no more than f32")]
         Some(ForecastRequest {
             id: asked.id,
             model,
             origin: asked.origin,
             step: asked.step,
             rate,
-            offset_deviation: libm::sqrtf(var_x as f32),
-            rate_deviation: libm::sqrtf(var_r as f32),
+            offset_deviation,
+            rate_deviation,
             outlook,
             history: self.window.history(rate),
         })

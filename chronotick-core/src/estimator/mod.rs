@@ -282,6 +282,12 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, 
         (lead.var_x(), lead.var_r())
     }
 
+    /// Standard deviations of the base line's offset, s, and rate, s/s.
+    pub fn line_deviation(&self) -> (f32, f32) {
+        let (var_x, var_r) = self.line_variance();
+        (libm::sqrtf(var_x as f32), libm::sqrtf(var_r as f32))
+    }
+
     /// Time passes up to `at`, where a sample was made at `temperature`.
     pub fn advance(&mut self, at: Timestamp<Local>, temperature: Option<f64>) {
         let dt = at.since(self.at).as_secs_f64().max(0.0);
