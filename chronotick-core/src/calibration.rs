@@ -39,7 +39,7 @@ const ALL: [f32; SCALES] = {
 };
 /// From so many seconds on, with what probability a claim is as good as at the next shorter horizon, and that of every larger
 /// scale against the one before it: a room or a day may have come in.
-const SURPRISES: [(f32, f32, f32); 3] = [(10_000.0, 0.42, 0.92), (4000.0, 0.77, 0.86), (1000.0, 0.5, 0.95)];
+const SURPRISES: [(f32, f32, f32); 3] = [(10_000.0, 0.45, 0.92), (4000.0, 0.7, 0.86), (1000.0, 0.42, 0.95)];
 /// The log likelihood of an independent error counts for so much.
 const TEMPER: f32 = 0.13;
 /// Squared errors count up to so many times their expectation.
