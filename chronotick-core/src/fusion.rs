@@ -128,7 +128,8 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
         }
         let total: f32 = weights.iter().sum();
         weights = weights.map(|weight| weight / total.max(f32::MIN_POSITIVE));
-        for (slot, Share { share, .. }) in node.shares.into_iter().enumerate().filter(|&(slot, _)| heard[slot]) {
+        for (slot, share) in node.shares.iter().enumerate().filter(|&(slot, _)| heard[slot]) {
+            let share = share.towards(0.0);
             weights = weights.map(|weight| weight * (1.0 - share));
             weights[E - MODELS + slot] = share;
         }
@@ -242,9 +243,9 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
         }
     }
 
-    /// How far the forecast at `node` goes the way to model `slot`, from 0 to 1.
+    /// How far the forecast at `node` goes the way to model `slot`, from 0 to 1, as long as that is near.
     pub fn share(&self, node: usize, slot: usize) -> f32 {
-        self.nodes[node].shares[slot].share
+        self.nodes[node].shares[slot].towards(0.0)
     }
 
     /// Drops the forecasts under test, whose future will not come: the skill stays.
