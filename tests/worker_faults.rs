@@ -8,8 +8,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use chronotick_host::link::ModelState;
+use chronotick_host::link::{Boot, Link, ModelState, Order};
 use chronotick_host::os::sandbox::Grant;
+use chronotick_host::os::spawn::describe;
 use chronotick_host::supervisor::{Affinity, Backlog, Mode, Supervisor, WorkerConfig, WorkerHealth};
 use chronotick_tests::supervised::{
     DOWN, Holdings, PATIENCE, RECOVERY, Service, Workshop, alone, is_dead, repetitions, resident_mb, signal,
@@ -426,6 +427,28 @@ fn stops_within_a_second_and_leaves_nothing() {
     }
     let after = Holdings::now();
     assert_eq!((after.children, after.regions), (before.children, before.regions));
+}
+
+/// Closing what it holds is a system call too: a sealed worker ends with a farewell, not with a signal.
+#[test]
+fn a_sealed_worker_told_to_stop_ends_well() {
+    let _alone = alone();
+    let workshop = Workshop::new("farewell", PROGRAM, "honest");
+    let (mut link, mut worker) = workshop.direct();
+    let models = Some(workshop.models().display().to_string());
+    let boot = Boot { models, cpu_affinity: Vec::new(), nice: 0, idle: false, sandbox: true };
+    for order in [Order::Boot(boot), Order::Stop] {
+        link.send(order).expect("the link is empty");
+    }
+    let limit = Instant::now() + PATIENCE;
+    let status = loop {
+        if let Some(status) = worker.exited() {
+            break status;
+        }
+        assert!(Instant::now() < limit, "it does not stop");
+        link.wait(Duration::from_millis(10));
+    };
+    assert!(status.success(), "{}: {:?}", describe(status), worker.last_words());
 }
 
 #[test]

@@ -2,11 +2,9 @@
 //!
 //! `CHRONOTICK_RING_FRAMES` sets the number of frames (10,000,000 by default), which go there and come back.
 
-use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-use chronotick_host::link::process::ServiceEnd;
-use chronotick_host::os::spawn::{Program, describe};
+use chronotick_host::os::spawn::describe;
 use chronotick_host::shm::region::Direction;
 use chronotick_host::shm::ring::{Consumer, Producer, PushError};
 use chronotick_tests::supervised::{Workshop, frame_content};
@@ -18,18 +16,7 @@ fn ten_million_frames_go_there_and_back() {
     let frames: u64 = std::env::var("CHRONOTICK_RING_FRAMES").ok().and_then(|n| n.parse().ok()).unwrap_or(10_000_000);
     let workshop = Workshop::new("ring", PROGRAM, "honest");
     workshop.set_mode("echoes-frames");
-    let (link, handover) = ServiceEnd::create().expect("memory can be shared");
-    let inherited = vec![handover.region, handover.wake_worker, handover.wake_service];
-    let numbers: Vec<String> = inherited.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
-    let program = Program {
-        path: workshop.worker(),
-        arguments: vec!["worker".into()],
-        environment: vec![("CHRONOTICK_WORKER_LINK".into(), numbers.join(",").into())],
-        inherited,
-        memory_limit: 1 << 30,
-        file_limit: 64,
-    };
-    let mut echo = program.start().expect("the other process starts");
+    let (link, mut echo) = workshop.direct();
 
     let mut producer = Producer::new(link.region().ring(Direction::ToWorker));
     let mut consumer = Consumer::new(link.region().ring(Direction::FromWorker));

@@ -107,6 +107,10 @@ fn filter() -> Result<SeccompFilter, seccompiler::BackendError> {
         )?;
         rules.insert(call, vec![SeccompRule::new(vec![not_executable])?]);
     }
+    // Whether a descriptor is open: the standard library asks before it closes one when it checks itself (debug builds).
+    let is_open =
+        SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, libc::F_GETFD.unsigned_abs().into())?;
+    rules.insert(libc::SYS_fcntl, vec![SeccompRule::new(vec![is_open])?]);
     #[cfg(target_arch = "x86_64")]
     {
         // Processors with a matrix unit lend it on request (ARCH_GET_XCOMP_SUPP, _PERM, ARCH_REQ_XCOMP_PERM), and the inference library

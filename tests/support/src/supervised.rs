@@ -5,6 +5,7 @@
 //! back, the truth is inside the hard bound, and tier and reason say what is the case.
 
 use std::collections::HashSet;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,6 +15,8 @@ use chronotick_core::pipeline::{Config, Pipeline};
 use chronotick_core::sample::{Sample, SourceId};
 use chronotick_core::served::{self, Served};
 use chronotick_core::units::{Local, Offset, Span, Timestamp, Utc};
+use chronotick_host::link::process::ServiceEnd;
+use chronotick_host::os::spawn::{Child, Program};
 use chronotick_host::supervisor::{Backlog, Supervisor, WorkerConfig, WorkerHealth};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -335,6 +338,25 @@ impl Workshop {
         for name in ["chronotick-near.onnx", "chronotick-far.onnx"] {
             std::fs::copy(fixtures.join(name), self.models().join(name)).expect("the fixture exists");
         }
+    }
+
+    /// The worker started without a supervisor, and this side of its link.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn direct(&self) -> (ServiceEnd, Child) {
+        let (link, handover) = ServiceEnd::create().expect("memory can be shared");
+        let inherited = vec![handover.region, handover.wake_worker, handover.wake_service];
+        let numbers: Vec<String> = inherited.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
+        let program = Program {
+            path: self.worker(),
+            arguments: vec!["worker".into()],
+            environment: vec![("CHRONOTICK_WORKER_LINK".into(), numbers.join(",").into())],
+            inherited,
+            memory_limit: 1 << 30,
+            file_limit: 64,
+        };
+        (link, program.start().expect("the other process starts"))
     }
 
     /// A configuration with this worker and these models, and short times.
