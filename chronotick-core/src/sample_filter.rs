@@ -5,8 +5,8 @@
 //! within `e / 2` of what was measured, and the few exchanges with the least delay carry nearly all the information (Mills 1991,
 //! RFC 5905 section 10; Paxson 1998). What a filter makes of the box says [`crate::estimator::exchange`].
 //!
-//! **Corrections to it.** The minimum is known only as well as the delays seen, so the edges are blurred by a share of the spread
-//! of the least delays, and more while few are known. Timestamps have noise of their own that no delay shows, a
+//! **Corrections to it.** The minimum is known only as well as the delays seen, and the least of them is still above it: the box is
+//! wider by a part of how far, and its edges are blurred by a share of the spread of the least delays, and more while few are known. Timestamps have noise of their own that no delay shows, a
 //! server's most of all: what the innovations of the most precise exchanges had beyond all that is learned and blurs the
 //! edges as well. And waiting times may be more alike on both ways than exponential ones, which fill the box evenly: where the
 //! innovations of a class of delays are significantly smaller than that, around what the least delays say, its box shrinks.
@@ -39,6 +39,8 @@ const MINIMUM: f32 = 0.004;
 /// The share of the delays whose spread blurs the edges, and how much of it.
 const LOW: f32 = 0.1;
 const BLUR: f32 = 0.15;
+/// How much of the least delay's distance from the path's own is added to the excess; the blur has the rest.
+const BELOW: f32 = 0.5;
 /// Share of the squares beyond the box that the belief's own variance and the blur explain: on one side of it.
 const EXPLAINED: f32 = 0.7;
 /// Squares beyond the box count up to this multiple of their expectation.
@@ -149,7 +151,7 @@ impl<const D: usize> SampleFilter<D> {
         }
         self.remember(delay);
         let minimum = self.quantile(MINIMUM);
-        let half = 0.5 * (delay - minimum).max(0.0);
+        let half = 0.5 * (delay - minimum + BELOW * self.gap(minimum)).max(0.0);
         let low = (self.quantile(LOW) - minimum).max(1e-9);
         let typical = (self.quantile(0.5) - minimum).max(1e-9);
 
@@ -237,6 +239,15 @@ impl<const D: usize> SampleFilter<D> {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and the length")]
         let index = (p * last as f32) as usize;
         self.sorted.get(index).copied().unwrap_or(0.0)
+    }
+
+    /// How far the path's own delay is below the `minimum`, which is the least of a few, in s. Two ways of waiting have a distribution
+    /// that begins as a square, so that the delay of rank `4 r` is twice as far from the path's own as that of rank `r`.
+    fn gap(&self, minimum: f32) -> f32 {
+        let last = self.sorted.len().saturating_sub(1);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and the length")]
+        let rank = (MINIMUM * last as f32) as usize + 1;
+        (self.sorted.get(4 * rank - 1).copied().unwrap_or(minimum) - minimum).max(0.0)
     }
 
     /// Looks for a lasting step of the least delay before `delay` is remembered.
