@@ -20,7 +20,7 @@ use crate::fusion::{Fused, Fusion, MOST_EXPERTS};
 use crate::hard_bound::HardBound;
 use crate::opinions::Opinions;
 use crate::sample::{Sample, SampleError, SourceId};
-use crate::sample_filter::Trust;
+use crate::sample_filter::{SampleFilter, Trust};
 use crate::selection::{Undecided, Verdict};
 use crate::sources::Sources;
 use crate::units::{Local, Rate, Span, Timestamp, Variance};
@@ -370,7 +370,7 @@ impl<
     fn take_in(&mut self, sample: &Sample, trust: &Trust) -> Option<Present<E>> {
         let track = self.track.as_mut()?;
         track.bank.advance(sample.local, sample.plausible_temperature());
-        let z = sample.offset.since(track.bank.reference()).as_secs_f64();
+        let z = sample.offset.since(track.bank.reference()).as_secs_f64() - trust.asymmetry;
         let before = self.fusion.fuse(0, &Opinions::ahead(&track.bank, &self.active, 0.0));
         let innovation = z - (track.bank.line().x + f64::from(before.displacement));
         let claimed = Variance::new(f64::from(before.deviation * before.deviation));
@@ -396,6 +396,7 @@ impl<
         let max_rate = self.config.max_rate.value();
         self.fusion.forget_frozen();
         self.forget_answers();
+        self.sources.filters.iter_mut().for_each(SampleFilter::forget_asymmetry);
         // Whoever is lost with a rate from an earlier run does not begin with it again.
         let known = self.warm_start.take().map(|known| (known.rate.value(), known.deviation.value()));
         let (rate, deviation) = known.unwrap_or((0.0, max_rate / 3.0));

@@ -17,6 +17,10 @@
 //! themselves, are another path: what was learned of the old one is forgotten. Congestion also delays for long, but it
 //! spreads. A route that becomes shorter needs no such care: its exchanges are the least.
 //!
+//! **Its asymmetry.** A path that is longer by `d` measures another offset by anything up to `d / 2` either way, while the oscillator has
+//! gone on. So what its quickest exchange says against the prediction is taken for the path's and off every exchange on it, as far as
+//! the prediction was better than `d / sqrt(12)`, until the delays are those of the shorter path again.
+//!
 //! **Numerics.** All of it is f32: these are means over some hundred innovations, of which the third digit is chance.
 //!
 //! **Weaknesses.** A constant asymmetry of the path at minimum delay is invisible to any single source; the hard bound
@@ -49,6 +53,8 @@ const CAP: f32 = 9.0;
 const YOUNG: f32 = 64.0;
 /// Late exchanges in a row after which the path may have changed.
 const MOVED: u16 = 32;
+/// Longer paths that are remembered, each longer than the one before.
+const DETOURS: usize = 3;
 /// Delays that have to be remembered to tell: a filter with less room forgets the old path soon enough by itself.
 const ROOM: usize = 256;
 
@@ -63,6 +69,7 @@ pub struct SampleFilter<const D: usize> {
     hidden: Hidden,
     seen: f32,
     late: Late,
+    longer: heapless::Vec<Longer, DETOURS>,
 }
 
 /// Variance that no delay shows, s^2, as a mean that is weighted by precision.
@@ -84,10 +91,23 @@ struct Late {
     count: u16,
     least: f32,
     sum: f32,
+    /// What the quickest of them measured beyond the prediction, s, and the variance of that, s^2; whether it is the newest one.
+    innovation: f32,
+    predicted: f32,
+    newest: bool,
 }
 
 impl Late {
-    const NONE: Self = Self { count: 0, least: f32::MAX, sum: 0.0 };
+    const NONE: Self = Self { count: 0, least: f32::MAX, sum: 0.0, innovation: 0.0, predicted: 0.0, newest: false };
+}
+
+/// A path that has become longer.
+#[derive(Clone, Copy, Debug)]
+struct Longer {
+    /// Delays from here on are on it, s.
+    from: f32,
+    /// How far what is measured on it is from what was measured on the shortest one, s.
+    asymmetry: f32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -110,6 +130,8 @@ pub struct Trust {
     /// Variance of the edges of that.
     pub blur: Variance,
     class: u8,
+    /// To be taken off the measured offset, s: what a longer path adds to it.
+    pub asymmetry: f64,
     /// The part of the blur that no delay shows, s^2.
     hidden: f32,
     /// The variance before anything was learned of the class, s^2.
@@ -139,6 +161,7 @@ impl<const D: usize> SampleFilter<D> {
             seen: 0.0,
             hidden: Hidden { sum: 0.0, weight: 0.0 },
             late: Late::NONE,
+            longer: heapless::Vec::new(),
         }
     }
 
@@ -151,6 +174,7 @@ impl<const D: usize> SampleFilter<D> {
         }
         self.remember(delay);
         let minimum = self.quantile(MINIMUM);
+        let asymmetry = if D >= ROOM { self.asymmetry(delay, minimum) } else { 0.0 };
         let half = 0.5 * (delay - minimum + BELOW * self.gap(minimum)).max(0.0);
         let low = (self.quantile(LOW) - minimum).max(1e-9);
         let typical = (self.quantile(0.5) - minimum).max(1e-9);
@@ -170,13 +194,20 @@ impl<const D: usize> SampleFilter<D> {
             half: f64::from(half * share),
             blur: Variance::new(f64::from(blur + (share - share * share) * even + 1e-18)),
             class: class as u8,
+            asymmetry: f64::from(asymmetry),
             hidden,
             prior: blur + even,
         }
     }
 
-    /// Learns from the innovation (measured minus predicted offset, s) of the exchange that `trust` was given for, the
-    /// prediction having had variance `predicted`.
+    /// The clock was found anew, so that nothing is known any more of what a longer path adds.
+    pub fn forget_asymmetry(&mut self) {
+        self.longer.clear();
+        self.late = Late::NONE;
+    }
+
+    /// Learns from the innovation (measured minus predicted offset, s, without the asymmetry) of the exchange that `trust` was given
+    /// for, the prediction having had variance `predicted`.
     pub fn learn(&mut self, trust: &Trust, innovation: f64, predicted: Variance) {
         if !(innovation + predicted.value()).is_finite() {
             return;
@@ -184,6 +215,9 @@ impl<const D: usize> SampleFilter<D> {
         #[allow(clippy::cast_possible_truncation, reason = "squares of what is itself only estimated")]
         let [innovation, predicted, half, blur] =
             [innovation, predicted.value(), trust.half, trust.blur.value()].map(|value| value as f32);
+        if core::mem::take(&mut self.late.newest) {
+            (self.late.innovation, self.late.predicted) = (innovation, predicted);
+        }
         // Beyond the box is only what its edges and the belief explain, and what no delay shows.
         let explained = blur + predicted;
         let beyond = (innovation.abs() - half).max(0.0);
@@ -241,6 +275,14 @@ impl<const D: usize> SampleFilter<D> {
         self.sorted.get(index).copied().unwrap_or(0.0)
     }
 
+    /// What the path of an exchange that took `delay` adds to its offset, s, the least delays being about `minimum`.
+    fn asymmetry(&mut self, delay: f32, minimum: f32) -> f32 {
+        while self.longer.last().is_some_and(|path| minimum < path.from) {
+            self.longer.pop();
+        }
+        self.longer.iter().rev().find(|path| delay >= path.from).map_or(0.0, |path| path.asymmetry)
+    }
+
     /// How far the path's own delay is below the `minimum`, which is the least of a few, in s. Two ways of waiting have a distribution
     /// that begins as a square, so that the delay of rank `4 r` is twice as far from the path's own as that of rank `r`.
     fn gap(&self, minimum: f32) -> f32 {
@@ -252,21 +294,35 @@ impl<const D: usize> SampleFilter<D> {
 
     /// Looks for a lasting step of the least delay before `delay` is remembered.
     fn watch_path(&mut self, delay: f32) {
-        if self.recent.len() < 2 * usize::from(MOVED) || delay <= self.quantile(0.9) {
+        // Those in a row are all above nine tenths of the others, so the others are first.
+        let others = self.sorted.len().saturating_sub(usize::from(self.late.count));
+        let late = self.sorted.get(others * 9 / 10).is_some_and(|&most| delay > most);
+        if others < 2 * usize::from(MOVED) || !late {
             self.late = Late::NONE;
             return;
         }
         let late = &mut self.late;
-        *late = Late { count: late.count + 1, least: late.least.min(delay), sum: late.sum + delay };
+        late.newest = delay < late.least;
+        *late = Late { count: late.count + 1, least: late.least.min(delay), sum: late.sum + delay, ..*late };
         if late.count < MOVED {
             return;
         }
         let (count, late) = (usize::from(MOVED), core::mem::replace(&mut self.late, Late::NONE));
         let typical = self.quantile(0.5) - self.quantile(0.01);
         let spread = late.sum / f32::from(MOVED) - late.least;
-        if late.least - self.quantile(0.01) <= 2.0 * (spread + typical) {
+        let rise = late.least - self.quantile(0.01);
+        if rise <= 2.0 * (spread + typical) {
             return;
         }
+        let possible = rise * rise / 12.0;
+        let believed = late.innovation * possible / (possible + late.predicted);
+        let before = self.longer.last().map_or(0.0, |path| path.asymmetry);
+        // The paths that are forgotten first are the shortest ones: they are the least likely to come back.
+        if self.longer.is_full() {
+            self.longer.remove(0);
+        }
+        let asymmetry = before + believed.clamp(-0.5 * rise, 0.5 * rise);
+        let _ = self.longer.push(Longer { from: late.least - 0.5 * rise, asymmetry });
         // The last but one of the late ones are at the end of the memory; `delay` is the last.
         while self.recent.len() >= count {
             self.recent.pop_front();
@@ -346,5 +402,46 @@ mod tests {
         observe(&mut filter, 64, 1_400.0, 600.0);
         let quick = deviation(observe(&mut filter, 1, 1_400.0, 0.0));
         assert!(quick > 100.0, "{quick} us: the least of the congested is not trusted");
+    }
+
+    /// Exchanges of which every one measures `offset` us more than a prediction that is good to `known` us; the last one's trust.
+    fn measured(filter: &mut SampleFilter<1024>, count: u32, least: f64, offset: f64, known: f64) -> Trust {
+        let mut last = None;
+        for i in 0..count {
+            let trust = observe(filter, 1, least + f64::from(i % 7), 30.0);
+            filter.learn(&trust, offset * 1e-6 - trust.asymmetry, Variance::new(known * known * 1e-12));
+            last = Some(trust);
+        }
+        last.expect("at least one")
+    }
+
+    #[test]
+    fn what_a_longer_path_adds_is_taken_off_until_the_short_one_is_back() {
+        let mut filter = SampleFilter::new();
+        assert_eq!(measured(&mut filter, 200, 1_000.0, 0.0, 5.0).asymmetry, 0.0);
+        let longer = measured(&mut filter, 100, 3_000.0, 900.0, 5.0).asymmetry * 1e6;
+        assert!((longer - 900.0).abs() < 5.0, "{longer} us");
+        // Longer still, the other way round.
+        let longest = measured(&mut filter, 80, 7_000.0, -600.0, 5.0).asymmetry * 1e6;
+        assert!((longest + 600.0).abs() < 5.0, "{longest} us");
+        let between = measured(&mut filter, 8, 3_000.0, 900.0, 5.0).asymmetry * 1e6;
+        assert!((between - 900.0).abs() < 5.0, "{between} us");
+        assert_eq!(measured(&mut filter, 8, 1_000.0, 0.0, 5.0).asymmetry, 0.0);
+    }
+
+    #[test]
+    fn a_prediction_that_knows_less_than_the_path_does_not_blame_it() {
+        let mut filter = SampleFilter::new();
+        measured(&mut filter, 200, 1_000.0, 0.0, 5.0);
+        let longer = measured(&mut filter, 40, 3_000.0, 900.0, 20_000.0).asymmetry * 1e6;
+        assert!(longer.abs() < 5.0, "{longer} us");
+    }
+
+    #[test]
+    fn no_path_adds_more_than_half_of_what_it_is_longer_by() {
+        let mut filter = SampleFilter::new();
+        measured(&mut filter, 200, 1_000.0, 0.0, 5.0);
+        let longer = measured(&mut filter, 40, 3_000.0, 50_000.0, 5.0).asymmetry * 1e6;
+        assert!((longer - 1_000.0).abs() < 20.0, "{longer} us");
     }
 }

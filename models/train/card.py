@@ -16,7 +16,7 @@ import torch
 from contract import LEVELS, MEDIAN
 from forecaster import load, parameters
 from layers import Expected
-from losses import coverage, importance, limited, skill
+from losses import FAR_OFF, coverage, in_claims, missed, skill
 from shards import Windows
 
 matplotlib.use("svg")
@@ -55,25 +55,23 @@ def table(rows):
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
 
 
-def bootstrap(quantiles, windows, row, random, expected, claimed):
-    """95 % interval of the RMSE ratio in `row`, resampling whole worlds (windows of one world are not independent)."""
-    target, known = limited(windows.target[:, row])
-    known = known * importance(claimed[:, row]).square()
-    error, base = ((said - target).square() * known for said in (quantiles[:, row, MEDIAN], expected[:, row]))
+def squares(quantiles, windows, expected, claimed):
+    """Squared errors of the median and of what was `expected`, both `[n, rows]` and in claimed deviations; 0 where unknown."""
+    target, known = missed(windows.target, expected, claimed)
+    return (in_claims(quantiles[..., MEDIAN], expected, claimed) - target).square() * known, target.square()
+
+
+def sums(values, windows):
+    """`[n]` or `[n, rows]` added up for every world: windows of one are not independent."""
     worlds, index = torch.unique(windows.world, return_inverse=True)
-    sums = torch.zeros(2, len(worlds)).index_add_(1, index, torch.stack([error, base]))
-    drawn = torch.from_numpy(random.integers(0, len(worlds), (500, len(worlds))))
-    ratio = (sums[0][drawn].sum(1) / sums[1][drawn].sum(1)).sqrt()
+    return torch.zeros(len(worlds), *values.shape[1:]).index_add_(0, index, values)
+
+
+def bootstrap(error, base, random):
+    """95 % interval of the RMSE ratio of one row, resampling whole worlds; sums of squares, `[worlds]`."""
+    drawn = torch.from_numpy(random.integers(0, len(error), (500, len(error))))
+    ratio = (error[drawn].sum(1) / base[drawn].sum(1)).sqrt()
     return [float(torch.quantile(ratio, q)) for q in (0.025, 0.975)]
-
-
-def per_world(quantiles, windows, expected):
-    """Per row the geometric mean over worlds of the RMSE ratio: every clock counts alike, however large its errors are."""
-    target, known = limited(windows.target)
-    error, base = ((said - target).square() * known for said in (quantiles[..., MEDIAN], expected))
-    worlds, index = torch.unique(windows.world, return_inverse=True)
-    total = lambda v: torch.zeros(len(worlds), v.shape[1]).index_add_(0, index, v)
-    return (total(error) / total(base)).sqrt().log().mean(0).exp()
 
 
 def main():
@@ -91,14 +89,16 @@ def main():
     outlook = Expected(shape)
     expected, claimed = outlook(windows.scalars), outlook.claimed(windows.scalars)
     rmse, mae = skill(quantiles, windows.target, expected, claimed)
-    worlds = per_world(quantiles, windows, expected)
+    error, base = (sums(values, windows) for values in squares(quantiles, windows, expected, claimed))
+    # Every clock counts alike, however large its errors are.
+    worlds = (error / base).sqrt().log().nanmean(0).exp()
     below = coverage(quantiles, windows.target)
     rows = [r for r in (0, 3, 7, 15, 31, 63) if r < shape.rows]
     loss_plot(name, record["curve"])
     random = np.random.default_rng(1)
     skills = [["steps ahead", "RMSE ratio", "95 % interval", "geometric mean over worlds", "mean absolute error ratio", "inside 95 %", "inside 80 %", "inside 50 %"]]
     for r in rows:
-        low, high = bootstrap(quantiles, windows, r, random, expected, claimed)
+        low, high = bootstrap(error[:, r], base[:, r], random)
         inside = [f"{float(below[r, 8 - i] - below[r, i]):.3f}" for i in (0, 2, 3)]
         skills.append([str((r + 1) * shape.stride), f"{rmse[r]:.3f}", f"{low:.3f} to {high:.3f}", f"{worlds[r]:.3f}", f"{mae[r]:.3f}", *inside])
     calibration = [["level", *(f"{level:g}" for level in LEVELS)]]
@@ -129,7 +129,7 @@ def main():
 ## Skill on held-out worlds
 
 Error of the median divided by the error of what the classical experts together expect, which the model is told. Below 1 it adds
-to what they know. Errors relative to the deviation that they claim, limited at 8 units of the contract, over {len(windows)} windows;
+to what they know. Errors relative to the deviation that they claim, limited at {FAR_OFF:g} of it, over {len(windows)} windows;
 the interval resamples whole worlds. The geometric mean counts every world alike. The last columns are the share of truths inside
 the central intervals.
 

@@ -47,15 +47,16 @@ def softplus(x):
     return torch.relu(x) + torch.log(1.0 + torch.exp(-torch.abs(x)))
 
 
-def ascending(raw, expected):
+def ascending(raw, expected, claimed):
     """`[..., 9]` free numbers to quantiles that ascend by construction: the median plus cumulated positive widths.
 
-    Slot MEDIAN is the median beyond what is `expected`, `[...]`; slots below and above it are the widths towards the neighbour nearer to the median. The
-    sums are written as single additions, which keeps the order in floating point too.
+    Slot MEDIAN is how far the median is beyond what is `expected`, `[...]`; slots below and above it are the widths towards the neighbour nearer to the
+    median. All are in units of the `claimed` deviation, `[...]`: where the experts are sure, a network cannot shout. The sums are written as
+    single additions, which keeps the order in floating point too.
     """
-    widths = softplus(raw) + WIDTH_FLOOR
+    widths = (softplus(raw) + WIDTH_FLOOR) * claimed[..., None]
     columns = [None] * len(LEVELS)
-    columns[MEDIAN] = torch.clamp(raw[..., MEDIAN] + expected, -MEDIAN_LIMIT, MEDIAN_LIMIT)
+    columns[MEDIAN] = torch.clamp(raw[..., MEDIAN] * claimed + expected, -MEDIAN_LIMIT, MEDIAN_LIMIT)
     for i in range(MEDIAN + 1, len(LEVELS)):
         columns[i] = columns[i - 1] + widths[..., i]
     for i in range(MEDIAN - 1, -1, -1):

@@ -5,21 +5,20 @@ import torch
 from contract import LEVELS, MEDIAN
 
 HUBER_SHARE = 0.15
-# Beyond this many units a target says only "far away": windows in which the filter was lost would drown all others.
-TARGET_LIMIT = 8.0
-# Errors count relative to the deviation that the classical experts claim, so that every clock counts alike, within these limits.
-IMPORTANCE = (0.25, 8.0)
+# Beyond this many of the deviations that the classical experts claim, an error says only "far off": clocks on which they are lost
+# would drown all others.
+FAR_OFF = 12.0
 
 
-def importance(claimed):
-    """What an error of one unit counts for, given the `claimed` deviation in units."""
-    return torch.clamp(torch.reciprocal(claimed), *IMPORTANCE)
+def in_claims(values, expected, claimed):
+    """How far `values` are beyond what the classical experts `expected`, in the deviations that they `claimed`: every clock counts alike."""
+    return ((values - expected) / claimed).clamp(-FAR_OFF, FAR_OFF)
 
 
-def limited(target):
-    """Targets within the limit, 0 where unknown, and 1 or 0 for known."""
+def missed(target, expected, claimed):
+    """The same of the targets, 0 where unknown, and 1 or 0 for known."""
     known = torch.isfinite(target)
-    return torch.where(known, target, 0.0).clamp(-TARGET_LIMIT, TARGET_LIMIT), known.float()
+    return torch.where(known, in_claims(torch.where(known, target, 0.0), expected, claimed), 0.0), known.float()
 
 
 def pinball(quantiles, target, known):
@@ -27,22 +26,22 @@ def pinball(quantiles, target, known):
     levels = quantiles.new_tensor(LEVELS)
     error = target[..., None] - quantiles
     each = torch.maximum(levels * error, (levels - 1.0) * error).mean(-1)
-    return 2.0 * (each * known).sum() / (known > 0).sum().clamp(min=1.0)
+    return 2.0 * (each * known).sum() / known.sum().clamp(min=1.0)
 
 
-def loss(quantiles, target, claimed):
-    """Pinball loss plus a small Huber loss on the median, which keeps it near the mean (RMSE is what users see)."""
-    target, known = limited(target)
-    counts = importance(claimed)
-    huber = torch.nn.functional.huber_loss(quantiles[..., MEDIAN] * counts, target * counts, reduction="none")
-    return pinball(quantiles, target, known * counts) + HUBER_SHARE * (huber * known).sum() / known.sum().clamp(min=1.0)
+def loss(quantiles, target, expected, claimed):
+    """Pinball loss plus a small Huber loss on the median, which keeps it near the mean (RMSE is what users see); in claims."""
+    target, known = missed(target, expected, claimed)
+    said = (quantiles - expected[..., None]) / claimed[..., None]
+    huber = torch.nn.functional.huber_loss(said[..., MEDIAN], target, reduction="none")
+    return pinball(said, target, known) + HUBER_SHARE * (huber * known).sum() / known.sum().clamp(min=1.0)
 
 
 def skill(quantiles, target, expected, claimed):
     """Per row: RMSE and mean absolute error of the median over those of what the classical experts `expected`."""
-    target, known = limited(target)
-    known = known * importance(claimed)
-    error, base = ((said - target) * known for said in (quantiles[..., MEDIAN], expected))
+    target, known = missed(target, expected, claimed)
+    error = (in_claims(quantiles[..., MEDIAN], expected, claimed) - target) * known
+    base = target
     return (error.square().sum(0) / base.square().sum(0)).sqrt(), error.abs().sum(0) / base.abs().sum(0)
 
 

@@ -22,17 +22,18 @@ from augment import augment
 from contract import LEVELS, MEDIAN, SHAPES
 from forecaster import build, load, parameters, save
 from layers import WIDTH_FLOOR, Expected
-from losses import TARGET_LIMIT, loss, skill
+from losses import loss, missed, skill
 from shards import Windows
 
 PATIENCE = 12
 
 
-def marginal(target):
-    """Raw head values `[rows, 9]` that give every window the quantiles of all targets, symmetric about zero."""
-    size = target[torch.isfinite(target).all(1)].abs().clamp(max=TARGET_LIMIT)
-    raw = torch.zeros(target.shape[1], len(LEVELS))
-    below = torch.zeros(target.shape[1])
+def marginal(windows, outlook):
+    """Raw head values `[rows, 9]` that give every window the quantiles of all that the experts missed, symmetric about zero."""
+    size, known = missed(windows.target, outlook(windows.scalars), outlook.claimed(windows.scalars))
+    size = size[known.bool().all(1)].abs()
+    raw = torch.zeros(size.shape[1], len(LEVELS))
+    below = torch.zeros(size.shape[1])
     for i in range(MEDIAN + 1, len(LEVELS)):
         quantile = torch.quantile(size, 2.0 * LEVELS[i] - 1.0, dim=0)
         width = (quantile - below - WIDTH_FLOOR).clamp(min=1e-3)
@@ -50,7 +51,7 @@ def evaluate(model, windows, device, batch=1024):
     outlook = Expected(model.network.shape)
     expected, claimed = outlook(windows.scalars), outlook.claimed(windows.scalars)
     rmse, mae = skill(quantiles, windows.target, expected, claimed)
-    return loss(quantiles, windows.target, claimed).item(), rmse.mean().item(), mae.mean().item()
+    return loss(quantiles, windows.target, expected, claimed).item(), rmse.mean().item(), mae.mean().item()
 
 
 def rate_at(step, steps, peak, warmup=100):
@@ -74,7 +75,7 @@ def train(args):
         model.train()
     else:
         model = build(args.model)
-        model.network.start_at(marginal(training.target[:20000]))
+        model.network.start_at(marginal(held_out, model.expected))
     model.to(device)
     average = copy.deepcopy(model)
     shape = model.network.shape
@@ -96,7 +97,7 @@ def train(args):
         context, scalars, target = training.sample(args.batch, generator)
         context, scalars, target = (x.to(device) for x in augment(shape, context, scalars, target, generator))
         optimiser.zero_grad(set_to_none=True)
-        value = loss(network(context, scalars), target, model.expected.claimed(scalars))
+        value = loss(network(context, scalars), target, model.expected(scalars), model.expected.claimed(scalars))
         value.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
