@@ -311,7 +311,7 @@ impl<const D: usize> SampleFilter<D> {
         let typical = self.quantile(0.5) - self.quantile(0.01);
         let spread = late.sum / f32::from(MOVED) - late.least;
         let rise = late.least - self.quantile(0.01);
-        if rise <= 2.0 * (spread + typical) {
+        if rise <= spread + typical {
             return;
         }
         let possible = rise * rise / 12.0;
