@@ -44,7 +44,7 @@ const MINIMUM: f32 = 0.004;
 const LOW: f32 = 0.1;
 const BLUR: f32 = 0.15;
 /// How much of the least delay's distance from the path's own is added to the excess; the blur has the rest.
-const BELOW: f32 = 0.5;
+const BELOW: f32 = 0.3;
 /// Share of the squares beyond the box that the belief's own variance and the blur explain: on one side of it.
 const EXPLAINED: f32 = 0.7;
 /// Squares beyond the box count up to this multiple of their expectation.
