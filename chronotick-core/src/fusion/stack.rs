@@ -24,7 +24,9 @@ const PRIOR: f32 = 3.0;
 const AT_FIRST: [f32; super::MODELS] = [0.0, 0.5];
 /// Parts of the shares' sampling errors that are taken off. In simulated worlds the near model knows little that the bank does not, so
 /// that what looks like it is more often luck.
-const DOUBT: [f32; super::MODELS] = [1.0, 0.3];
+const DOUBT: [f32; super::MODELS] = [1.0, 0.2];
+/// Part of their forecasts' overlap in which what the models add repeats itself: the far one is asked again long before it is over.
+const REPEATED: [f32; super::MODELS] = [1.0, 0.5];
 /// What forecasts of the next shorter horizon count for when it is asked how well a model has been tested.
 const ELSEWHERE: f32 = 0.5;
 /// Where an untested model is too bold, in claimed deviations of the bank. On a day that the bank knows nothing of, it is off by three.
@@ -74,6 +76,7 @@ impl Share {
     /// The share of model `slot` anew, `shorter` being what is expected of it at the next shorter horizon. `overlap` forecasts are
     /// worth one independent one.
     pub(super) fn settle(&mut self, slot: usize, shorter: &Self, overlap: f32) {
+        let overlap = REPEATED[slot] * overlap;
         let mut unsure = 0.0;
         self.mean = shorter.mean;
         self.tested = ELSEWHERE * shorter.tested;
