@@ -179,6 +179,29 @@ proptest! {
         prop_assert!(apart <= width + 2, "{apart} ns apart: {a:?} {b:?}");
     }
 
+    /// A route of some milliseconds more, however they are split between the two ways, for a quarter of an hour: the clock goes on.
+    #[test]
+    fn a_path_that_becomes_longer_moves_nothing(
+        noise in noise(220..260),
+        ppb in -50_000i64..50_000,
+        more in (0i64..4_000_000, 0i64..4_000_000),
+    ) {
+        prop_assume!(more.0 + more.1 > 500_000);
+        let detour = 120..190;
+        let around: Vec<(i64, i64)> = (0..)
+            .zip(&noise)
+            .map(|(i, &(out, back))| if detour.contains(&i) { (out + more.0, back + more.1) } else { (out, back) })
+            .collect();
+        let samples = exchanges(ppb, &around);
+        for end in [detour.start, detour.end, samples.len()] {
+            let last = samples[end - 1].local;
+            let estimate = fed(&samples[..end]).estimate(last).expect("it was fed");
+            let error = (estimate.offset.as_nanos() - last.as_nanos() / SECOND * ppb).abs();
+            // Three times what the queues alone make of it; half the difference of the two ways is up to thirty times as much.
+            prop_assert!(error < 60_000, "{error} ns after {end} exchanges, {more:?} ns more");
+        }
+    }
+
     #[test]
     fn nothing_poisons_the_state(
         wild in prop::collection::vec(

@@ -34,6 +34,8 @@ const CLASSES: usize = 7;
 const MEMORY: f32 = 150.0;
 /// A class's box shrinks for what its innovations say beyond so many of their standard errors.
 const SIGNIFICANT: f32 = 3.0;
+/// The part of a class's squares that may be the same in all of them if its box is to shrink.
+const CONSTANT: f32 = 0.5;
 /// A box is never shrunk below this share.
 const NARROWEST: f32 = 0.01;
 /// Samples of least delay that say what is unbiased.
@@ -88,17 +90,30 @@ impl Hidden {
 /// Exchanges in a row that were later than nine tenths of those before.
 #[derive(Clone, Copy, Debug)]
 struct Late {
+    /// All of them.
+    streak: u16,
+    /// Those that are looked at: the first may have been late by chance.
     count: u16,
-    least: f32,
     sum: f32,
-    /// What the quickest of them measured beyond the prediction, s, and the variance of that, s^2; whether it is the newest one.
-    innovation: f32,
-    predicted: f32,
-    newest: bool,
+    /// The two quickest of them, and which is the newest exchange. The quickest does not count: it may have been late by chance.
+    quickest: [Quick; 2],
+    newest: Option<bool>,
 }
 
 impl Late {
-    const NONE: Self = Self { count: 0, least: f32::MAX, sum: 0.0, innovation: 0.0, predicted: 0.0, newest: false };
+    const NONE: Self = Self { streak: 0, count: 0, sum: 0.0, quickest: [Quick::NONE; 2], newest: None };
+}
+
+/// A quick exchange: its delay, s, what it measured beyond the prediction, s, and the variance of that, s^2.
+#[derive(Clone, Copy, Debug)]
+struct Quick {
+    delay: f32,
+    innovation: f32,
+    predicted: f32,
+}
+
+impl Quick {
+    const NONE: Self = Self { delay: f32::MAX, innovation: 0.0, predicted: 0.0 };
 }
 
 /// A path that has become longer.
@@ -130,6 +145,8 @@ pub struct Trust {
     /// Variance of the edges of that.
     pub blur: Variance,
     class: u8,
+    /// Late exchanges in a row up to this one, at least 1.
+    alike: f32,
     /// To be taken off the measured offset, s: what a longer path adds to it.
     pub asymmetry: f64,
     /// The part of the blur that no delay shows, s^2.
@@ -142,6 +159,12 @@ impl Trust {
     /// Variance of the measured offset around the truth.
     pub fn variance(&self) -> Variance {
         Variance::new(self.half * self.half / 3.0 + self.blur.value())
+    }
+
+    /// That of the exchange as a witness of forecasts. Late ones in a row may all be off by the same, so that `n` of them are no
+    /// more than one or two.
+    pub fn witness(&self) -> Variance {
+        Variance::new(self.variance().value() * f64::from(self.alike * self.alike))
     }
 }
 
@@ -194,6 +217,7 @@ impl<const D: usize> SampleFilter<D> {
             half: f64::from(half * share),
             blur: Variance::new(f64::from(blur + (share - share * share) * even + 1e-18)),
             class: class as u8,
+            alike: if D >= ROOM { f32::from(self.late.streak.max(1)) } else { 1.0 },
             asymmetry: f64::from(asymmetry),
             hidden,
             prior: blur + even,
@@ -215,8 +239,9 @@ impl<const D: usize> SampleFilter<D> {
         #[allow(clippy::cast_possible_truncation, reason = "squares of what is itself only estimated")]
         let [innovation, predicted, half, blur] =
             [innovation, predicted.value(), trust.half, trust.blur.value()].map(|value| value as f32);
-        if core::mem::take(&mut self.late.newest) {
-            (self.late.innovation, self.late.predicted) = (innovation, predicted);
+        if let Some(second) = self.late.newest.take() {
+            let quick = &mut self.late.quickest[usize::from(second)];
+            *quick = Quick { innovation, predicted, ..*quick };
         }
         // Beyond the box is only what its edges and the belief explain, and what no delay shows.
         let explained = blur + predicted;
@@ -246,8 +271,11 @@ impl<const D: usize> SampleFilter<D> {
         if weight < 2.0 || square <= 0.0 {
             return 1.0;
         }
-        // A class that is off by a constant is not precise.
+        // A class that is off by a constant is not precise, and one that is off by little else is another path.
         let bias = mean - self.anchor();
+        if bias * bias > CONSTANT * square {
+            return 1.0;
+        }
         let ratio = ratio * (1.0 + (bias * bias - mean * mean) / square);
         let most = ratio * (1.0 + SIGNIFICANT * libm::sqrtf(2.0 / weight));
         most.clamp(NARROWEST, 1.0)
@@ -295,36 +323,50 @@ impl<const D: usize> SampleFilter<D> {
     /// Looks for a lasting step of the least delay before `delay` is remembered.
     fn watch_path(&mut self, delay: f32) {
         // Those in a row are all above nine tenths of the others, so the others are first.
-        let others = self.sorted.len().saturating_sub(usize::from(self.late.count));
+        let others = self.sorted.len().saturating_sub(usize::from(self.late.streak));
         let late = self.sorted.get(others * 9 / 10).is_some_and(|&most| delay > most);
         if others < 2 * usize::from(MOVED) || !late {
             self.late = Late::NONE;
             return;
         }
         let late = &mut self.late;
-        late.newest = delay < late.least;
-        *late = Late { count: late.count + 1, least: late.least.min(delay), sum: late.sum + delay, ..*late };
-        if late.count < MOVED {
+        late.streak = late.streak.saturating_add(1);
+        late.count += 1;
+        late.sum += delay;
+        let [first, second] = late.quickest;
+        let new = Quick { delay, ..Quick::NONE };
+        (late.quickest, late.newest) = if delay < first.delay {
+            ([new, first], Some(false))
+        } else if delay < second.delay {
+            ([first, new], Some(true))
+        } else {
+            ([first, second], None)
+        };
+        // What the newest one measures is not known yet.
+        if late.count <= MOVED || late.newest.is_some() {
             return;
         }
-        let (count, late) = (usize::from(MOVED), core::mem::replace(&mut self.late, Late::NONE));
-        let typical = self.quantile(0.5) - self.quantile(0.01);
-        let spread = late.sum / f32::from(MOVED) - late.least;
-        let rise = late.least - self.quantile(0.01);
+        let (streak, sum, [first, quick]) = (late.streak, late.sum, late.quickest);
+        let least = self.sorted[others / 100];
+        let typical = self.sorted[others / 2] - least;
+        let spread = (sum - first.delay) / f32::from(late.count - 1) - quick.delay;
+        let rise = quick.delay - least;
         if rise <= spread + typical {
+            self.late = Late { streak, ..Late::NONE };
             return;
         }
+        self.late = Late::NONE;
         let possible = rise * rise / 12.0;
-        let believed = late.innovation * possible / (possible + late.predicted);
+        let believed = quick.innovation * possible / (possible + quick.predicted);
         let before = self.longer.last().map_or(0.0, |path| path.asymmetry);
         // The paths that are forgotten first are the shortest ones: they are the least likely to come back.
         if self.longer.is_full() {
             self.longer.remove(0);
         }
         let asymmetry = before + believed.clamp(-0.5 * rise, 0.5 * rise);
-        let _ = self.longer.push(Longer { from: late.least - 0.5 * rise, asymmetry });
+        let _ = self.longer.push(Longer { from: quick.delay - 0.5 * rise, asymmetry });
         // The last but one of the late ones are at the end of the memory; `delay` is the last.
-        while self.recent.len() >= count {
+        while self.recent.len() >= usize::from(MOVED) {
             self.recent.pop_front();
         }
         self.sorted.clear();
