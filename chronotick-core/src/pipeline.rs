@@ -396,7 +396,7 @@ impl<
         let max_rate = self.config.max_rate.value();
         self.fusion.forget_frozen();
         self.forget_answers();
-        self.sources.filters.iter_mut().for_each(SampleFilter::forget_asymmetry);
+        self.sources.filters.iter_mut().for_each(SampleFilter::begin_anew);
         // Whoever is lost with a rate from an earlier run does not begin with it again.
         let known = self.warm_start.take().map(|known| (known.rate.value(), known.deviation.value()));
         let (rate, deviation) = known.unwrap_or((0.0, max_rate / 3.0));

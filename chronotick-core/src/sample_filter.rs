@@ -34,8 +34,6 @@ const CLASSES: usize = 7;
 const MEMORY: f32 = 150.0;
 /// A class's box shrinks for what its innovations say beyond so many of their standard errors.
 const SIGNIFICANT: f32 = 3.0;
-/// The part of a class's squares that may be the same in all of them if its box is to shrink.
-const CONSTANT: f32 = 0.5;
 /// A box is never shrunk below this share.
 const NARROWEST: f32 = 0.01;
 /// Samples of least delay that say what is unbiased.
@@ -224,10 +222,11 @@ impl<const D: usize> SampleFilter<D> {
         }
     }
 
-    /// The clock was found anew, so that nothing is known any more of what a longer path adds.
-    pub fn forget_asymmetry(&mut self) {
+    /// The clock was found anew: what its predictions told of a longer path and of hidden noise is void, the delays are not.
+    pub fn begin_anew(&mut self) {
         self.longer.clear();
         self.late = Late::NONE;
+        self.hidden = Hidden::default();
     }
 
     /// Learns from the innovation (measured minus predicted offset, s, without the asymmetry) of the exchange that `trust` was given
@@ -273,12 +272,11 @@ impl<const D: usize> SampleFilter<D> {
         }
         // A class that is off by a constant is not precise, and one that is off by little else is another path.
         let bias = mean - self.anchor();
-        if bias * bias > CONSTANT * square {
-            return 1.0;
-        }
+        let constant = (4.0 * bias * bias / square - 2.0).clamp(0.0, 1.0);
         let ratio = ratio * (1.0 + (bias * bias - mean * mean) / square);
         let most = ratio * (1.0 + SIGNIFICANT * libm::sqrtf(2.0 / weight));
-        most.clamp(NARROWEST, 1.0)
+        let share = most.clamp(NARROWEST, 1.0);
+        share + (1.0 - share) * constant
     }
 
     /// Mean innovation of the exchanges with the least delay: what the whole estimate is off by, as far as they can tell.
