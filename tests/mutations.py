@@ -27,8 +27,6 @@ MISTAKES = [
      "let z = track.bank.reference().since(sample.offset).as_secs_f64()"),
     ("what a longer path adds added once more", CORE + "pipeline.rs", "as_secs_f64() - trust.asymmetry;", "as_secs_f64() + trust.asymmetry;",
      "correction_mathematics"),
-    ("late exchanges in a row count as many witnesses", CORE + "sample_filter.rs", "f64::from(self.alike * self.alike)", "1.0",
-     "correction_mathematics"),
     ("half the delay dropped from the bound", CORE + "sample.rs",
      "Span::from_nanos(self.delay.as_nanos() / 2 + self.delay.as_nanos() % 2)", "Span::from_nanos(self.delay.as_nanos() / 4)"),
     ("root distance dropped from the bound", CORE + "sample.rs", ".saturating_add(self.root_distance)", ""),

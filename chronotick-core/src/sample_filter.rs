@@ -100,6 +100,11 @@ struct Late {
 
 impl Late {
     const NONE: Self = Self { streak: 0, count: 0, sum: 0.0, quickest: [Quick::NONE; 2], newest: None };
+
+    /// How many exchanges up to the newest may all be off by the same. Those that have turned out to be congestion are not.
+    fn alike(&self) -> f32 {
+        if self.streak <= MOVED + 1 { f32::from(self.streak.max(1)) } else { 1.0 }
+    }
 }
 
 /// A quick exchange: its delay, s, what it measured beyond the prediction, s, and the variance of that, s^2.
@@ -215,17 +220,21 @@ impl<const D: usize> SampleFilter<D> {
             half: f64::from(half * share),
             blur: Variance::new(f64::from(blur + (share - share * share) * even + 1e-18)),
             class: class as u8,
-            alike: if D >= ROOM { f32::from(self.late.streak.max(1)) } else { 1.0 },
+            alike: if D >= ROOM { self.late.alike() } else { 1.0 },
             asymmetry: f64::from(asymmetry),
             hidden,
             prior: blur + even,
         }
     }
 
-    /// The clock was found anew: what its predictions told of a longer path and of hidden noise is void, the delays are not.
+    /// The clock was found anew: what its predictions told of a longer path is void, the delays are not.
     pub fn begin_anew(&mut self) {
         self.longer.clear();
         self.late = Late::NONE;
+    }
+
+    /// The clock was interrupted: what its predictions told of hidden noise may have been nonsense.
+    pub fn forget_noise(&mut self) {
         self.hidden = Hidden::default();
     }
 
@@ -483,5 +492,21 @@ mod tests {
         measured(&mut filter, 200, 1_000.0, 0.0, 5.0);
         let longer = measured(&mut filter, 40, 3_000.0, 50_000.0, 5.0).asymmetry * 1e6;
         assert!((longer - 1_000.0).abs() < 20.0, "{longer} us");
+    }
+
+    #[test]
+    fn late_exchanges_in_a_row_are_one_or_two_witnesses() {
+        let mut filter = SampleFilter::new();
+        measured(&mut filter, 200, 1_000.0, 0.0, 5.0);
+        let mut told = 0.0;
+        for n in 1..=30_u8 {
+            let trust = measured(&mut filter, 1, 3_000.0, 900.0, 5.0);
+            let share = trust.variance().value() / trust.witness().value();
+            assert!((share * f64::from(n) * f64::from(n) - 1.0).abs() < 1e-6, "the {n}th: {share}");
+            told += share;
+        }
+        assert!(told < 2.0, "{told}");
+        let quick = measured(&mut filter, 1, 1_000.0, 0.0, 5.0);
+        assert_eq!(quick.witness(), quick.variance());
     }
 }
