@@ -269,7 +269,6 @@ impl<
 
     /// The counter jumped or the machine slept: what was known of the offset no longer holds.
     pub fn handle_discontinuity(&mut self) {
-        self.sources.filters.iter_mut().for_each(SampleFilter::forget_noise);
         self.track = None;
         self.hard.reset();
         self.sources.selection.reset();

@@ -6,14 +6,14 @@
 //! RFC 5905 section 10; Paxson 1998). What a filter makes of the box says [`crate::estimator::exchange`].
 //!
 //! **Corrections to it.** The minimum is known only as well as the delays seen, and the least of them is still above it: the box is
-//! wider by a part of how far, and its edges are blurred by a share of the spread of the least delays, and more while few are known. Timestamps have noise of their own that no delay shows, a
-//! server's most of all: what the innovations of the most precise exchanges had beyond all that is learned and blurs the
-//! edges as well. And waiting times may be more alike on both ways than exponential ones, which fill the box evenly: where the
+//! wider by a part of how far, and its edges are blurred by a share of the spread of the least delays, and more while few are
+//! known. Timestamps have noise of their own that no delay shows, a server's most of all: what the innovations of the most precise
+//! exchanges had beyond all that is learned and blurs the edges as well. And waiting times may be more alike on both ways than exponential ones, which fill the box evenly: where the
 //! innovations of a class of delays are significantly smaller than that, around what the least delays say, its box shrinks.
 //!
 //! **Another path.** A route that alternates between two lengths needs no care: on the longer one the truth is at the edge of a wide
 //! box. One that becomes longer for good would make every exchange look late until the memory of the shorter one is gone.
-//! `MOVED` exchanges in a row later than nine tenths of those before, all of them later by more than they differ among
+//! More than `MOVED` exchanges in a row later than nine tenths of those before, by more than these and they differ among
 //! themselves, are another path: what was learned of the old one is forgotten. Congestion also delays for long, but it
 //! spreads. A route that becomes shorter needs no such care: its exchanges are the least.
 //!
@@ -147,11 +147,11 @@ pub struct Trust {
     pub half: f64,
     /// Variance of the edges of that.
     pub blur: Variance,
-    class: u8,
-    /// Late exchanges in a row up to this one, at least 1.
-    alike: f32,
     /// To be taken off the measured offset, s: what a longer path adds to it.
     pub asymmetry: f64,
+    class: u8,
+    /// Exchanges in a row up to this one that may all be off by the same, at least 1.
+    alike: f32,
     /// The part of the blur that no delay shows, s^2.
     hidden: f32,
     /// The variance before anything was learned of the class, s^2.
@@ -233,11 +233,6 @@ impl<const D: usize> SampleFilter<D> {
         self.late = Late::NONE;
     }
 
-    /// The clock was interrupted: what its predictions told of hidden noise may have been nonsense.
-    pub fn forget_noise(&mut self) {
-        self.hidden = Hidden::default();
-    }
-
     /// Learns from the innovation (measured minus predicted offset, s, without the asymmetry) of the exchange that `trust` was given
     /// for, the prediction having had variance `predicted`.
     pub fn learn(&mut self, trust: &Trust, innovation: f64, predicted: Variance) {
@@ -255,7 +250,8 @@ impl<const D: usize> SampleFilter<D> {
         let explained = blur + predicted;
         let beyond = (innovation.abs() - half).max(0.0);
         let excess = (beyond * beyond).min(CAP * explained) - EXPLAINED * (explained - trust.hidden);
-        let precision = 1.0 / (explained + half * half / 3.0);
+        // Without what is to be learned here: noise that was learned too large would otherwise keep whatever could correct it unheard.
+        let precision = 1.0 / (explained - trust.hidden + half * half / 3.0);
         let keep = 1.0 - 1.0 / MEMORY;
         self.hidden.sum = self.hidden.sum * keep + precision * excess;
         self.hidden.weight = self.hidden.weight * keep + precision;
@@ -508,5 +504,13 @@ mod tests {
         assert!(told < 2.0, "{told}");
         let quick = measured(&mut filter, 1, 1_000.0, 0.0, 5.0);
         assert_eq!(quick.witness(), quick.variance());
+    }
+
+    #[test]
+    fn a_prediction_that_knew_nothing_leaves_no_noise_behind() {
+        let mut filter = SampleFilter::<1024>::new();
+        measured(&mut filter, 1, 1_000.0, 3e16, 1e16);
+        let after = deviation(measured(&mut filter, 100, 1_000.0, 0.0, 5.0));
+        assert!(after < 50.0, "{after} us");
     }
 }
