@@ -223,13 +223,17 @@ impl<const C: usize> Calibration<C> {
 
     /// The 95 % quantile of the standardised errors, with the rank of conformal prediction.
     fn empirical(&self) -> f32 {
-        let mut scores: heapless::Vec<f32, C> = heapless::Vec::new();
-        for &score in &self.recent {
-            let _ = scores.push(score);
+        let known = self.recent.len();
+        if known < FEWEST {
+            return NORMAL;
+        }
+        let mut scores = [f32::INFINITY; C];
+        for (score, &recent) in scores.iter_mut().zip(&self.recent) {
+            *score = recent;
         }
         // ceil(0.95 (n + 1))
-        let rank = (19 * (scores.len() + 1)).div_ceil(20).min(scores.len());
-        if scores.len() < FEWEST { NORMAL } else { libm::sqrtf(ranked(&mut scores, rank - 1)) }
+        let rank = (19 * (known + 1)).div_ceil(20).min(known);
+        libm::sqrtf(ranked(&scores, rank - 1))
     }
 }
 

@@ -12,8 +12,8 @@ pub(crate) fn forgotten(elapsed: f32, memory: f32) -> f32 {
     if x < SHORT {
         // x - x^2 / 2! + x^3 / 3! - ... + x^7 / 7!
         let mut series = 1.0;
-        for n in [7.0, 6.0, 5.0, 4.0, 3.0, 2.0] {
-            series = 1.0 - x / n * series;
+        for share in [1.0 / 7.0, 1.0 / 6.0, 1.0 / 5.0, 1.0 / 4.0, 1.0 / 3.0, 1.0 / 2.0] {
+            series = 1.0 - x * share * series;
         }
         x * series
     } else {

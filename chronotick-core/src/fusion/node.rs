@@ -35,6 +35,8 @@ const CAP: f32 = 400.0;
 const SPIKE: f32 = 4.0;
 /// A spike counts for no less than the inverse square of this, as against an exchange that is none.
 const MOST_DOUBT: f32 = 1e6;
+/// An expert that has been scored for this part of what the others have been is known as well as they.
+const ENOUGH: f32 = 0.99;
 /// Log weights below this do not take part.
 const NEGLIGIBLE: f32 = -6.0;
 /// One of so many slots for frozen forecasts is in use when exchanges come regularly.
@@ -208,24 +210,19 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         let late = self.horizon >= LATE * scale && filtered.1 < noise;
         let base = (frozen.line.x + frozen.line.r * age - target) as f32;
         let mut square = [f32::NAN; E];
-        let mut known: heapless::Vec<f32, E> = heapless::Vec::new();
         for i in 0..E {
-            if frozen.displacement[i].is_finite() {
-                let error = base + frozen.displacement[i] + frozen.slope[i] * extra;
-                square[i] = error * error;
-                // The bank's level is its own.
-                if i < E - MODELS {
-                    let _ = known.push(square[i]);
-                }
-            }
+            let error = base + frozen.displacement[i] + frozen.slope[i] * extra;
+            square[i] = error * error;
         }
-        if known.is_empty() {
+        // The bank's level is its own.
+        let bank = &square[..E - MODELS];
+        let known = bank.iter().filter(|square| square.is_finite()).count();
+        if known == 0 {
             return;
         }
-        let least = known.iter().fold(f32::INFINITY, |a, &b| if b < a { b } else { a });
-        let middle = known.len() / 2;
+        let least = bank.iter().fold(f32::INFINITY, |a, &b| if b < a { b } else { a });
         // An exchange that contradicts all experts alike tells nothing about them.
-        let median = ranked(&mut known, middle);
+        let median = ranked(bank, known / 2);
         let usual = self.level.min(median);
         let typical = usual + noise;
         if self.level.is_finite() {
@@ -311,7 +308,7 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
             fewest = if skill.weight < fewest { skill.weight } else { fewest };
         }
         let scored = best.is_finite();
-        let mediocre = if fewest < most { self.mediocre(best) } else { best };
+        let mediocre = if fewest < ENOUGH * most { self.mediocre() } else { best };
         // Between two exchanges a claim is about another span than the one that is scored.
         let faith = if self.horizon < CLAIM_SPACINGS * self.spacing { 0.0 } else { CLAIM };
         let (told, said) = (self.evidence / (self.evidence + faith), faith / (self.evidence + faith));
@@ -321,7 +318,7 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
             let claims = self.claim[i].is_finite();
             losses[i] = if weight > 0.0 {
                 // An expert that has been scored less than the others is taken to be mediocre where it was not.
-                let loss = if weight < most { partly_known(loss, weight, most, mediocre) } else { loss };
+                let loss = if weight < ENOUGH * most { partly_known(loss, weight, most, mediocre) } else { loss };
                 if claims && faith > 0.0 { told * loss + said * (self.claim[i] + self.noise) } else { loss }
             } else if claims && !scored {
                 self.claim[i] + self.noise
@@ -366,13 +363,14 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
     }
 
     /// The median loss of those scored.
-    fn mediocre(&self, best: f32) -> f32 {
-        let mut losses: heapless::Vec<f32, E> = heapless::Vec::new();
-        for skill in self.skill[..E - MODELS].iter().filter(|s| s.weight > 0.0) {
-            let _ = losses.push(skill.loss);
+    fn mediocre(&self) -> f32 {
+        let mut losses = [f32::INFINITY; E];
+        let mut scored = 0;
+        for (loss, skill) in losses.iter_mut().zip(&self.skill[..E - MODELS]).filter(|(_, skill)| skill.weight > 0.0) {
+            *loss = skill.loss;
+            scored += 1;
         }
-        let middle = losses.len() / 2;
-        if losses.is_empty() { best } else { ranked(&mut losses, middle) }
+        ranked(&losses, scored / 2)
     }
 
     /// What the bank says, by these log weights of its experts, moved by what the models add.
