@@ -1,4 +1,4 @@
-//! Exponentials and logarithms of evidence, for many experts at once.
+//! Exponentials and logarithms of evidence, for many experts at once, and the tail of the normal distribution.
 //!
 //! Plain polynomials without a branch or a table: a compiler makes vectors of a loop over them, and where there is no floating
 //! point in hardware they cost no more than the standard functions. Good to a millionth, where the third digit of a weight is
@@ -37,6 +37,14 @@ pub(crate) fn ln(x: f32) -> f32 {
     #[allow(clippy::cast_precision_loss, reason = "at most 128")]
     let exponent = exponent as f32;
     exponent * LN_2 + 2.0 * t * series
+}
+
+/// Mills's ratio: what of the standard normal distribution lies beyond `x >= 0`, over its density there. A rational function
+/// fitted on 0 to 12, good to one part in a million; the tail that it is used for is zero beyond.
+pub(crate) fn mills(x: f32) -> f32 {
+    let above = 1.253_314_1 + x * (0.889_667_6 + x * (0.289_491_6 + x * 0.040_326_31));
+    let below = 1.0 + x * (1.507_726 + x * (0.934_068_6 + x * (0.289_224_44 + x * 0.040_333_7)));
+    above / below
 }
 
 #[cfg(test)]

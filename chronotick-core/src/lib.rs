@@ -25,6 +25,7 @@ mod decay;
 
 mod evidence;
 
+mod propagation;
 mod rank;
 
 pub mod sample;

@@ -26,6 +26,7 @@
 //! **Weaknesses.** A constant asymmetry of the path at minimum delay is invisible to any single source; the hard bound
 //! covers it, this box does not.
 
+use crate::propagation::Propagation;
 use crate::units::{Span, Variance};
 
 /// Delay classes, by excess over the typical excess in octaves.
@@ -43,6 +44,10 @@ const MINIMUM: f32 = 0.004;
 /// The share of the delays whose spread blurs the edges, and how much of it.
 const LOW: f32 = 0.1;
 const BLUR: f32 = 0.15;
+/// Where the path's own delay is estimated, the edges are blurred by its deviation, by this part of the mean wait, and by this part
+/// of what they are blurred by otherwise while few delays are known.
+const EDGE: f32 = 0.035;
+const SURER: f32 = 0.15;
 /// How much of the least delay's distance from the path's own is added to the excess; the blur has the rest.
 const BELOW: f32 = 0.3;
 /// Share of the squares beyond the box that the belief's own variance and the blur explain: on one side of it.
@@ -70,6 +75,7 @@ pub struct SampleFilter<const D: usize> {
     seen: f32,
     late: Late,
     longer: heapless::Vec<Longer, DETOURS>,
+    propagation: Propagation,
 }
 
 /// Variance that no delay shows, s^2, as a mean that is weighted by precision.
@@ -188,6 +194,7 @@ impl<const D: usize> SampleFilter<D> {
             hidden: Hidden { sum: 0.0, weight: 0.0 },
             late: Late::NONE,
             longer: heapless::Vec::new(),
+            propagation: Propagation::UNKNOWN,
         }
     }
 
@@ -201,15 +208,21 @@ impl<const D: usize> SampleFilter<D> {
         self.remember(delay);
         let minimum = self.quantile(MINIMUM);
         let asymmetry = if D >= ROOM { self.asymmetry(delay, minimum) } else { 0.0 };
-        let half = 0.5 * (delay - minimum + BELOW * self.gap(minimum)).max(0.0);
-        let low = (self.quantile(LOW) - minimum).max(1e-9);
         let typical = (self.quantile(0.5) - minimum).max(1e-9);
-
-        let edge = BLUR * low;
+        let hidden = self.hidden.variance();
         let spread = 0.3 * typical.max(0.05 * delay);
         let young = (YOUNG / self.seen - 1.0).max(0.0) * spread * spread;
-        let hidden = self.hidden.variance();
-        let blur = edge * edge + young + hidden;
+        let (excess, blur) = if D >= ROOM {
+            self.propagation.observe(delay, minimum, self.gap(minimum));
+            let Propagation { delay: least, variance, .. } = self.propagation;
+            let edge = EDGE * self.propagation.wait();
+            (delay - least, 0.25 * variance + edge * edge + SURER * young)
+        } else {
+            let edge = BLUR * (self.quantile(LOW) - minimum).max(1e-9);
+            (delay - minimum + BELOW * self.gap(minimum), edge * edge + young)
+        };
+        let half = 0.5 * excess.max(0.0);
+        let blur = blur + hidden;
         let even = half * half / 3.0;
 
         let class = class_of(2.0 * half, typical);
@@ -242,6 +255,10 @@ impl<const D: usize> SampleFilter<D> {
         #[allow(clippy::cast_possible_truncation, reason = "squares of what is itself only estimated")]
         let [innovation, predicted, half, blur] =
             [innovation, predicted.value(), trust.half, trust.blur.value()].map(|value| value as f32);
+        if D >= ROOM {
+            let minimum = self.quantile(MINIMUM);
+            self.propagation.learn(innovation, predicted + trust.hidden, minimum, self.gap(minimum));
+        }
         if let Some(second) = self.late.newest.take() {
             let quick = &mut self.late.quickest[usize::from(second)];
             *quick = Quick { innovation, predicted, ..*quick };
@@ -358,6 +375,8 @@ impl<const D: usize> SampleFilter<D> {
             self.late = Late { streak, ..Late::NONE };
             return;
         }
+        let (late, count) = (sum, f32::from(self.late.count));
+        self.propagation.move_to(late / count, count);
         self.late = Late::NONE;
         let possible = rise * rise / 12.0;
         let believed = quick.innovation * possible / (possible + quick.predicted);

@@ -82,25 +82,17 @@ impl Exchange {
 fn cut_off(lo: f32, hi: f32) -> (f32, f32) {
     // Everything in units of the density at the nearer edge; the further one's share of it:
     let far = evidence::exp(0.5 * (lo * lo - hi * hi));
-    let tail = far * mills(hi);
+    let tail = far * evidence::mills(hi);
     let mass = if lo >= 0.0 {
-        mills(lo) - tail
+        evidence::mills(lo) - tail
     } else {
         const TWO_PI: f32 = 2.0 * core::f32::consts::PI;
-        libm::sqrtf(TWO_PI) / evidence::exp(-0.5 * lo * lo) - mills(-lo) - tail
+        libm::sqrtf(TWO_PI) / evidence::exp(-0.5 * lo * lo) - evidence::mills(-lo) - tail
     };
     let scale = 1.0 / mass;
     let mean = (1.0 - far) * scale;
     let curvature = mean * mean - (lo - hi * far) * scale;
     (mean, if curvature < 1.0 { curvature } else { 1.0 })
-}
-
-/// Mills's ratio: what of the standard normal distribution lies beyond `x >= 0`, over its density there. A rational function
-/// fitted on 0 to 12, good to one part in a million; the tail that it is used for is zero beyond.
-fn mills(x: f32) -> f32 {
-    let above = 1.253_314_1 + x * (0.889_667_6 + x * (0.289_491_6 + x * 0.040_326_31));
-    let below = 1.0 + x * (1.507_726 + x * (0.934_068_6 + x * (0.289_224_44 + x * 0.040_333_7)));
-    above / below
 }
 
 #[cfg(test)]
