@@ -21,15 +21,13 @@
 use crate::evidence;
 
 /// Part of what an exchange says for a longer path that is believed.
-const PULL: f32 = 0.65;
+const PULL: f32 = 0.8;
 /// Caps in a row have the error of the believed offset in common: that part of their variance counts so many times.
 const SHARED: f32 = 4.0;
 /// Random walk of the path's own delay from one exchange to the next, in mean waits.
 const WALK: f32 = 0.002;
-/// Delays over which their mean is taken.
-const MEMORY: f32 = 256.0;
-/// Below so many delays, their least says as good as nothing.
-const FEW: f32 = 4.0;
+/// Median of two waits in a row, in mean waits.
+const MEDIAN: f32 = 1.678;
 /// A cap so many deviations above the belief says nothing, and one as many below speaks for a disturbance as well.
 const FAR: f32 = 5.0;
 const GATE: f32 = 4.0;
@@ -40,40 +38,37 @@ pub(crate) struct Propagation {
     /// Mean, s, and variance, s^2.
     pub(crate) delay: f32,
     pub(crate) variance: f32,
-    /// Mean of the delays, s, and of how many.
-    mean: f32,
-    count: f32,
+    /// Mean wait one way, s.
+    pub(crate) wait: f32,
     /// The newest delay, s.
     newest: f32,
 }
 
+/// What is known from delays alone: the path's own is below `least` by no more than `gap`, and half of all are below `median`; s.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Delays {
+    pub(crate) least: f32,
+    pub(crate) gap: f32,
+    pub(crate) median: f32,
+}
+
 impl Propagation {
     /// Nothing has been seen.
-    pub(crate) const UNKNOWN: Self = Self { delay: 0.0, variance: 0.0, mean: 0.0, count: 0.0, newest: 0.0 };
+    pub(crate) const UNKNOWN: Self = Self { delay: 0.0, variance: f32::INFINITY, wait: 0.0, newest: 0.0 };
 
-    /// The mean wait one way, s.
-    pub(crate) fn wait(&self) -> f32 {
-        (0.5 * (self.mean - self.delay)).max(1e-9)
-    }
-
-    /// Takes in the `delay` of an exchange. The path's own is below `least` by no more than `gap`, as far as delays can tell; all
-    /// in s.
-    pub(crate) fn observe(&mut self, delay: f32, least: f32, gap: f32) {
+    /// Takes in the `delay` of an exchange, s.
+    pub(crate) fn observe(&mut self, delay: f32, delays: &Delays) {
         self.newest = delay;
-        self.count = (self.count + 1.0).min(MEMORY);
-        self.mean += (delay - self.mean) / self.count;
-        if self.count < FEW {
-            self.variance = f32::INFINITY;
-        }
-        self.confine(least, gap);
-        let (wait, walk) = (self.wait(), WALK * self.wait());
+        self.confine(delays);
+        self.wait = ((delays.median - self.delay) / MEDIAN).max(1e-9);
+        let walk = WALK * self.wait;
         self.variance += walk * walk;
-        self.delay += PULL * (self.variance / wait).min(libm::sqrtf(self.variance));
-        self.confine(least, gap);
+        self.delay += PULL * (self.variance / self.wait).min(libm::sqrtf(self.variance));
+        self.confine(delays);
     }
 
     /// The newest exchange was off by `innovation` s from what was believed with variance `predicted`, s^2.
-    pub(crate) fn learn(&mut self, innovation: f32, predicted: f32, least: f32, gap: f32) {
+    pub(crate) fn learn(&mut self, innovation: f32, predicted: f32, delays: &Delays) {
         let cap = self.newest - 2.0 * innovation.abs();
         let sum = self.variance + SHARED * 4.0 * predicted;
         let deviation = libm::sqrtf(sum);
@@ -85,17 +80,16 @@ impl Propagation {
             self.delay -= share * deviation * pushed;
             self.variance *= (1.0 - share * pushed * (pushed + room)).max(0.0);
         }
-        self.confine(least, gap);
+        self.confine(delays);
     }
 
-    /// The path is another one, on which `count` delays had the mean `mean`, s.
-    pub(crate) fn move_to(&mut self, mean: f32, count: f32) {
-        (self.mean, self.count, self.variance) = (mean, count, f32::INFINITY);
+    /// The path is another one.
+    pub(crate) fn forget(&mut self) {
+        self.variance = f32::INFINITY;
     }
 
     /// Keeps the belief within what the delays allow.
-    fn confine(&mut self, least: f32, gap: f32) {
-        let gap = if self.count < FEW { 0.5 * least } else { gap };
+    fn confine(&mut self, &Delays { least, gap, .. }: &Delays) {
         self.delay = self.delay.max(least - gap).min(least);
         self.variance = self.variance.min(gap * gap) + 1e-18;
     }
@@ -128,10 +122,11 @@ mod tests {
             delays.push(PATH + out + back).unwrap();
             delays.sort_unstable_by(f32::total_cmp);
             let (least, gap) = (delays[0], delays[delays.len().min(4) - 1] - delays[0]);
-            belief.observe(PATH + out + back, least, gap);
+            let known = Delays { least, gap, median: delays[delays.len() / 2] };
+            belief.observe(PATH + out + back, &known);
             let believed = if i % 2 == 0 { deviation } else { -deviation };
-            belief.learn(0.5 * (out - back) + believed, deviation * deviation, least, gap);
-            assert!(belief.delay <= least && belief.delay >= least - gap.max(0.5 * least));
+            belief.learn(0.5 * (out - back) + believed, deviation * deviation, &known);
+            assert!(belief.delay <= least && belief.delay >= least - gap);
         }
         (belief, delays[0])
     }
@@ -155,10 +150,11 @@ mod tests {
     #[test]
     fn another_path_is_another_delay() {
         let (mut belief, _) = after(100, 1e-7);
-        belief.move_to(2.0 * PATH + 2.0 * WAIT, 32.0);
-        belief.observe(2.0 * PATH + 2.0 * WAIT, 2.0 * PATH, 0.1 * WAIT);
-        assert!(belief.delay >= 2.0 * PATH - 0.1 * WAIT);
-        assert!((belief.wait() / WAIT - 1.0).abs() < 0.2, "{}", belief.wait());
+        belief.forget();
+        let gap = 0.1 * WAIT;
+        belief.observe(2.5 * PATH, &Delays { least: 2.0 * PATH, gap, median: 2.0 * PATH + MEDIAN * WAIT });
+        assert!(belief.delay >= 2.0 * PATH - gap && belief.variance > 0.5 * gap * gap, "{belief:?}");
+        assert!((belief.wait / WAIT - 1.0).abs() < 0.2, "{}", belief.wait);
     }
 
     #[test]

@@ -26,7 +26,7 @@
 //! **Weaknesses.** A constant asymmetry of the path at minimum delay is invisible to any single source; the hard bound
 //! covers it, this box does not.
 
-use crate::propagation::Propagation;
+use crate::propagation::{Delays, Propagation};
 use crate::units::{Span, Variance};
 
 /// Delay classes, by excess over the typical excess in octaves.
@@ -46,7 +46,7 @@ const LOW: f32 = 0.1;
 const BLUR: f32 = 0.15;
 /// Where the path's own delay is estimated, the edges are blurred by its deviation, by this part of the mean wait, and by this part
 /// of what they are blurred by otherwise while few delays are known.
-const EDGE: f32 = 0.035;
+const EDGE: f32 = 0.03;
 const SURER: f32 = 0.15;
 /// How much of the least delay's distance from the path's own is added to the excess; the blur has the rest.
 const BELOW: f32 = 0.3;
@@ -213,9 +213,10 @@ impl<const D: usize> SampleFilter<D> {
         let spread = 0.3 * typical.max(0.05 * delay);
         let young = (YOUNG / self.seen - 1.0).max(0.0) * spread * spread;
         let (excess, blur) = if D >= ROOM {
-            self.propagation.observe(delay, minimum, self.gap(minimum));
-            let Propagation { delay: least, variance, .. } = self.propagation;
-            let edge = EDGE * self.propagation.wait();
+            let delays = self.delays();
+            self.propagation.observe(delay, &delays);
+            let Propagation { delay: least, variance, wait, .. } = self.propagation;
+            let edge = EDGE * wait;
             (delay - least, 0.25 * variance + edge * edge + SURER * young)
         } else {
             let edge = BLUR * (self.quantile(LOW) - minimum).max(1e-9);
@@ -256,8 +257,8 @@ impl<const D: usize> SampleFilter<D> {
         let [innovation, predicted, half, blur] =
             [innovation, predicted.value(), trust.half, trust.blur.value()].map(|value| value as f32);
         if D >= ROOM {
-            let minimum = self.quantile(MINIMUM);
-            self.propagation.learn(innovation, predicted + trust.hidden, minimum, self.gap(minimum));
+            let delays = self.delays();
+            self.propagation.learn(innovation, predicted + trust.hidden, &delays);
         }
         if let Some(second) = self.late.newest.take() {
             let quick = &mut self.late.quickest[usize::from(second)];
@@ -331,6 +332,13 @@ impl<const D: usize> SampleFilter<D> {
         self.longer.iter().rev().find(|path| delay >= path.from).map_or(0.0, |path| path.asymmetry)
     }
 
+    /// What the delays alone say of the path: the least of a few, nothing.
+    fn delays(&self) -> Delays {
+        let least = self.quantile(MINIMUM);
+        let gap = if self.sorted.len() < 4 { 0.5 * least } else { self.gap(least) };
+        Delays { least, gap, median: self.quantile(0.5) }
+    }
+
     /// How far the path's own delay is below the `minimum`, which is the least of a few, in s. Two ways of waiting have a distribution
     /// that begins as a square, so that the delay of rank `4 r` is twice as far from the path's own as that of rank `r`.
     fn gap(&self, minimum: f32) -> f32 {
@@ -375,8 +383,7 @@ impl<const D: usize> SampleFilter<D> {
             self.late = Late { streak, ..Late::NONE };
             return;
         }
-        let (late, count) = (sum, f32::from(self.late.count));
-        self.propagation.move_to(late / count, count);
+        self.propagation.forget();
         self.late = Late::NONE;
         let possible = rise * rise / 12.0;
         let believed = quick.innovation * possible / (possible + quick.predicted);
