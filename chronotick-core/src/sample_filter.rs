@@ -46,7 +46,7 @@ const LOW: f32 = 0.1;
 const BLUR: f32 = 0.15;
 /// Where the path's own delay is estimated, the edges are blurred by its deviation, by this part of the mean wait, and by this part
 /// of what they are blurred by otherwise while few delays are known.
-const EDGE: f32 = 0.03;
+const EDGE: f32 = 0.035;
 const SURER: f32 = 0.15;
 /// How much of the least delay's distance from the path's own is added to the excess; the blur has the rest.
 const BELOW: f32 = 0.3;
@@ -267,9 +267,11 @@ impl<const D: usize> SampleFilter<D> {
         // Beyond the box is only what its edges and the belief explain, and what no delay shows.
         let explained = blur + predicted;
         let beyond = (innovation.abs() - half).max(0.0);
-        let excess = (beyond * beyond).min(CAP * explained) - EXPLAINED * (explained - trust.hidden);
         // Without what is to be learned here: noise that was learned too large would otherwise keep whatever could correct it unheard.
-        let precision = 1.0 / (explained - trust.hidden + half * half / 3.0);
+        // Beside much noise nothing is left of a small difference, least of all its sign.
+        let otherwise = (explained - trust.hidden).max(1e-6 * explained);
+        let excess = (beyond * beyond).min(CAP * explained) - EXPLAINED * otherwise;
+        let precision = 1.0 / (otherwise + half * half / 3.0);
         let keep = 1.0 - 1.0 / MEMORY;
         self.hidden.sum = self.hidden.sum * keep + precision * excess;
         self.hidden.weight = self.hidden.weight * keep + precision;
@@ -538,5 +540,15 @@ mod tests {
         measured(&mut filter, 1, 1_000.0, 3e16, 1e16);
         let after = deviation(measured(&mut filter, 100, 1_000.0, 0.0, 5.0));
         assert!(after < 50.0, "{after} us");
+    }
+
+    #[test]
+    fn noise_beside_which_the_delays_are_nothing_is_still_a_number() {
+        let mut filter = SampleFilter::<1024>::new();
+        for i in 0..2000 {
+            let trust = filter.observe(Span::from_nanos(180_000));
+            assert!(trust.variance().value().is_finite() && (i < 100 || trust.hidden > 1e-5), "after {i}: {trust:?}");
+            filter.learn(&trust, 0.02 * f64::from(i % 7) / 7.0, Variance::new(1e-15));
+        }
     }
 }
