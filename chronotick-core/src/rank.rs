@@ -1,14 +1,14 @@
 //! Order statistics without sorting.
 
 /// The value that `index` others are not above, of `values` none of which is below zero; what is not a number stands last. Good to
-/// a thousandth, rounded down.
+/// half a hundredth, rounded down.
 ///
 /// The bits of such numbers are in the order of the numbers, so that the answer is found bit by bit, by counting: a loop without
 /// a branch, which a compiler makes vectors of, and which is as quick for any order of them.
 #[inline(never)]
 pub(crate) fn ranked(values: &[f32], index: usize) -> f32 {
     /// Bits of the mantissa that do not matter.
-    const COARSE: u32 = 13;
+    const COARSE: u32 = 15;
     // Signed, for that is what vectors compare.
     let mut found = 0_i32;
     for bit in (COARSE..i32::BITS - 1).rev() {
@@ -63,8 +63,8 @@ mod tests {
             sorted.sort_unstable_by(f32::total_cmp);
             prop_assert_eq!(greatest(known), sorted[sorted.len() - 1]);
             let (found, exact) = (ranked(&said, index), sorted[index]);
-            // Ten bits of the mantissa; of what is next to nothing, fewer.
-            prop_assert!(found <= exact && exact - found <= 1e-3 * exact + 1e-38, "{found} of {exact}");
+            // Eight bits of the mantissa; of what is next to nothing, fewer.
+            prop_assert!(found <= exact && exact - found <= 4e-3 * exact + 1e-38, "{found} of {exact}");
         }
     }
 }
