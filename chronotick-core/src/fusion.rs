@@ -64,7 +64,7 @@ pub(crate) const MOST_EXPERTS: usize = 1 << 6;
 /// The experts' weights and forecasts under test at every horizon: `E` experts, `K` horizons, `P` frozen forecasts and `C`
 /// scores for calibration per horizon.
 #[derive(Clone, Debug)]
-pub struct Fusion<const E: usize = 38, const K: usize = 7, const P: usize = 64, const C: usize = 96> {
+pub struct Fusion<const E: usize = 35, const K: usize = 7, const P: usize = 64, const C: usize = 96> {
     nodes: [Node<E, P, C>; K],
     /// The fused extrapolation, made when it is first asked for.
     curve: OnceCell<[Ahead; K]>,

@@ -171,7 +171,7 @@ pub struct Line {
 /// The filters and averages: `F` filters, `T` that learn the response to temperature, `R` mean-reversion experts (at most 6, and
 /// the drifts that their averages tell) and a daily pattern in `Y` bins (none: no such expert).
 #[derive(Clone, Debug)]
-pub struct Bank<const F: usize = 10, const T: usize = 5, const R: usize = 6, const Y: usize = 48> {
+pub struct Bank<const F: usize = 10, const T: usize = 4, const R: usize = 6, const Y: usize = 48> {
     plain: [Kalman; F],
     warm: [Kalman; T],
     /// Which plain filter the averages and the base line follow.
