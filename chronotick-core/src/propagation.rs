@@ -6,7 +6,7 @@
 //! path, and caps it.
 //!
 //! The cap is `p` and twice the shorter of the two waits. The least of `n` delays is above `p` by about `w sqrt(2 / n)`, the least of
-//! `n` caps by `2 w / n`: a clock that is known tells the path's own delay far better than the delays do.
+//! `n` caps by `w / n`: a clock that is known tells the path's own delay far better than the delays do.
 //!
 //! **Belief.** Normal, with the moments of the exact posterior after each exchange (assumed density filtering, Maybeck 1982, chapter
 //! 12). What is believed of `x` makes the cap blunt.

@@ -5,11 +5,13 @@
 //! within `e / 2` of what was measured, and the few exchanges with the least delay carry nearly all the information (Mills 1991,
 //! RFC 5905 section 10; Paxson 1998). What a filter makes of the box says [`crate::estimator::exchange`].
 //!
-//! **Corrections to it.** The minimum is known only as well as the delays seen, and the least of them is still above it: the box is
-//! wider by a part of how far, and its edges are blurred by a share of the spread of the least delays, and more while few are
-//! known. Timestamps have noise of their own that no delay shows, a server's most of all: what the innovations of the most precise
-//! exchanges had beyond all that is learned and blurs the edges as well. And waiting times may be more alike on both ways than exponential ones, which fill the box evenly: where the
-//! innovations of a class of delays are significantly smaller than that, around what the least delays say, its box shrinks.
+//! **Corrections to it.** The least of the delays is above that of the path itself. Where there is room for many delays, the path's
+//! own is estimated with its deviation (`propagation.rs`); in a small filter the box is wider by a part of how far the least
+//! is probably above it. The edges are blurred by what is not known of that, and more while few delays are known. Timestamps have
+//! noise of their own that no delay shows, a server's most of all: what the innovations of the most precise exchanges had beyond all
+//! that is learned and blurs the edges as well. And waiting times may be more alike on both ways than exponential ones, which fill
+//! the box evenly: where the innovations of a class of delays are significantly smaller than that, around what the least delays say,
+//! its box shrinks.
 //!
 //! **Another path.** A route that alternates between two lengths needs no care: on the longer one the truth is at the edge of a wide
 //! box. One that becomes longer for good would make every exchange look late until the memory of the shorter one is gone.
@@ -41,15 +43,15 @@ const NARROWEST: f32 = 0.01;
 const ANCHOR: f32 = 12.0;
 /// The share of the delays that are left out below the minimum: a timestamp may be wrong for once.
 const MINIMUM: f32 = 0.004;
-/// The share of the delays whose spread blurs the edges, and how much of it.
+/// In a filter of little room: the share of the delays whose spread blurs the edges, and how much of it; how much of the least delay's
+/// distance from the path's own is added to the excess, the blur having the rest.
 const LOW: f32 = 0.1;
 const BLUR: f32 = 0.15;
-/// Where the path's own delay is estimated, the edges are blurred by its deviation, by this part of the mean wait, and by this part
-/// of what they are blurred by otherwise while few delays are known.
+const BELOW: f32 = 0.3;
+/// Elsewhere: the part of the mean wait that blurs the edges beside what is not known of the path's own delay, and what is left of
+/// the blur that a small filter has while few delays are known.
 const EDGE: f32 = 0.035;
 const SURER: f32 = 0.15;
-/// How much of the least delay's distance from the path's own is added to the excess; the blur has the rest.
-const BELOW: f32 = 0.3;
 /// Share of the squares beyond the box that the belief's own variance and the blur explain: on one side of it.
 const EXPLAINED: f32 = 0.7;
 /// Squares beyond the box count up to this multiple of their expectation.
@@ -60,7 +62,8 @@ const YOUNG: f32 = 64.0;
 const MOVED: u16 = 32;
 /// Longer paths that are remembered, each longer than the one before.
 const DETOURS: usize = 3;
-/// Delays that have to be remembered to tell: a filter with less room forgets the old path soon enough by itself.
+/// Delays that have to be remembered to look for another path and for the path's own delay: a filter with less room forgets an old path
+/// soon enough by itself.
 const ROOM: usize = 256;
 
 /// The delays of one source and what its innovations were like; `D` recent delays are remembered.
