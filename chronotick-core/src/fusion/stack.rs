@@ -4,7 +4,7 @@
 //! mean squared error has the `w` of the regression of `t - b` on `m - b` (Bates and Granger, 1969; "stacking", Wolpert, 1992).
 //! It has a normal prior around what is expected of it at the next shorter horizon, which passes more often: nonsense is found out
 //! there, long before a horizon of hours has passed once, and a model that has said nothing there is still what it was expected to
-//! be. The far model is expected to go half the way, since it was trained on what the bank misses; the near one has to show it. The
+//! be. The far model is expected to go some of the way, since it was trained on what the bank misses; the near one has to show it. The
 //! share is the posterior mean less a part of its sampling error and less a toll, between nothing and all.
 //!
 //! A part of the means is taken out of what speaks for a model, and none out of what speaks against it: a path that has become
@@ -21,7 +21,7 @@
 /// Inverse variance of the prior.
 const PRIOR: f32 = 3.0;
 /// What the shares are expected to be before anything is known of the models.
-const AT_FIRST: [f32; super::MODELS] = [0.0, 0.5];
+const AT_FIRST: [f32; super::MODELS] = [0.0, 0.3];
 /// Parts of the shares' sampling errors that are taken off. In simulated worlds the near model knows little that the bank does not, so
 /// that what looks like it is more often luck.
 const DOUBT: [f32; super::MODELS] = [1.0, 0.2];
