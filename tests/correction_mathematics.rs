@@ -80,8 +80,8 @@ proptest! {
         let (a, b) = (fed(&plain), fed(&mirrored));
         let at = plain[plain.len() - 1].local.saturating_add(Span::from_secs(256));
         let (a, b) = (a.estimate(at).unwrap(), b.estimate(at).unwrap());
-        // Rounding breaks the mirror by a nanosecond; an interpolated median may pick the other of two equal experts, and order
-        // statistics are good to half a hundredth.
+        // Rounding breaks the mirror by a nanosecond, and once in some ten thousand worlds it tips a choice between experts that are
+        // equally good, by up to a hundredth of the interval; order statistics without rounding would not spare that.
         let tolerance = 2 + a.interval.half_width().as_nanos() / 100;
         prop_assert!((a.offset.as_nanos() + b.offset.as_nanos()).abs() <= tolerance, "{a:?} {b:?}");
     }
@@ -200,8 +200,10 @@ proptest! {
             let last = samples[end - 1].local;
             let estimate = fed(&samples[..end]).estimate(last).expect("it was fed");
             let error = (estimate.offset.as_nanos() - last.as_nanos() / SECOND * ppb).abs();
-            // A few times what the queues alone make of it; half the difference of the two ways is up to seven times as much.
-            prop_assert!(error < 300_000, "{error} ns after {end} exchanges, {more:?} ns more");
+            // On the short path little more than the queues make of it, on the longer one a few times as much; half the difference
+            // of the two ways is up to seven times that.
+            let most = if end == detour.start || end == samples.len() { 100_000 } else { 300_000 };
+            prop_assert!(error < most, "{error} ns after {end} exchanges, {more:?} ns more");
         }
     }
 
