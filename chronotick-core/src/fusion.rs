@@ -5,11 +5,13 @@
 //! Gaussian with an unknown scale per expert, which makes an expert's evidence `-(n/2) ln L` for a mean squared error `L` over
 //! `n` independent forecasts; overlapping horizons count less. The next shorter horizon's evidence is added while there is
 //! little of one's own: what is good at 256 s is probably not bad at 1,024 s, and speaks sooner. The errors are measured against
-//! raw exchanges, weighted by their precision: against the estimate itself, an expert that lags with it would look good.
+//! raw exchanges, weighted by their precision: against the estimate itself, an expert that lags with it would look good. Only
+//! where the bank had claimed far to know less than the estimate does, a quarter of an hour ahead and more, is the estimate the witness:
+//! of an oscillator that is far better than the exchanges are, these would never tell.
 //!
 //! **Strays.** An expert whose estimate of the *present* is off by `d` will be off by as much at every horizon, whatever its
-//! past forecasts were like: `d^2` against the best loss there counts against it at once. It is how a step of the rate is
-//! noticed at long horizons before they have passed.
+//! past forecasts were like: `d^2` against the best loss there, and what exchanges tell, counts against it at once. It is how a step of
+//! the rate is noticed at long horizons before they have passed.
 //!
 //! **Combination.** A weighted mean over the middle of the weighted distribution (30 to 70 %): robust against the one expert
 //! that is suddenly far out.
@@ -40,6 +42,8 @@ use crate::evidence;
 use crate::opinions::Opinions;
 use crate::units::{Local, Timestamp};
 
+/// Exchanges over which their precision is averaged.
+const LATEST: f32 = 32.0;
 /// The models are the last so many experts.
 const MODELS: usize = 2;
 
@@ -74,6 +78,8 @@ pub struct Fusion<const E: usize = 35, const K: usize = 7, const P: usize = 64, 
     handicap: [f32; E],
     /// Squared distance of each expert's present from the fused one, s^2.
     stray: [f32; E],
+    /// Mean precision of the latest exchanges, s^-2.
+    precision: f32,
     scale: f32,
 }
 
@@ -110,6 +116,7 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
             prior,
             handicap,
             stray: [0.0; E],
+            precision: 0.0,
             scale: scale as f32,
         }
     }
@@ -156,6 +163,7 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
     pub fn score(&mut self, at: Timestamp<Local>, raw: (f64, f64), filtered: (f64, f64)) {
         let single = |(offset, variance): (f64, f64)| (offset, variance as f32);
         let witness = Witness { at, raw: single(raw), filtered: single(filtered), scale: self.scale };
+        self.precision += (1.0 / witness.raw.1 - self.precision) / LATEST;
         let mut shorter = &self.prior;
         let at_first: [Share; MODELS] = core::array::from_fn(Share::at_first);
         let mut shares = &at_first;
@@ -168,7 +176,7 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
             // Between two of its forecasts a horizon's weights are asked for only by a curve.
             node.outdated = !node.wants(at);
             if !node.outdated {
-                node.log_weight = node.weighed(shorter, &self.handicap, &self.stray);
+                node.log_weight = node.weighed(shorter, &self.handicap, &self.stray, self.precision);
             }
             node.settle_shares(shares);
             shares = &node.shares;
@@ -199,7 +207,7 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
             core::array::from_fn(|i| {
                 let node = &self.nodes[i];
                 log_weight = if node.outdated {
-                    node.weighed(&log_weight, &self.handicap, &self.stray)
+                    node.weighed(&log_weight, &self.handicap, &self.stray, self.precision)
                 } else {
                     node.log_weight
                 };

@@ -29,8 +29,10 @@ const STRAY_TRIALS: f32 = 2.0;
 /// that loss.
 const STRAY_NEAR: f32 = 8.0;
 const STRAY_FAR: f32 = 50.0;
+/// So many times the variance of the exchanges are added to it: what they cannot tell apart does not stray.
+const STRAY_NOISE: f32 = 4.0;
 /// Squared errors are capped at this multiple of the usual one.
-const CAP: f32 = 400.0;
+const CAP: f32 = 20.0;
 /// An exchange loses weight once the best expert's squared error is beyond this multiple of the usual one.
 const SPIKE: f32 = 4.0;
 /// A spike counts for no less than the inverse square of this, as against an exchange that is none.
@@ -53,6 +55,8 @@ const FAR: f32 = 4000.0;
 const FAR_FLOOR: f32 = 0.1;
 /// From this horizon on the filtered estimate is the better witness of the fused forecast's error, s.
 const LATE: f32 = 1000.0;
+/// And of the experts', where the forecast had claimed a variance of so many times that of the estimate.
+const CLEARER: f32 = 9.0;
 
 /// The state of one horizon.
 #[derive(Clone, Debug)]
@@ -76,7 +80,7 @@ pub(super) struct Node<const E: usize, const P: usize, const C: usize> {
     pub(super) outdated: bool,
     /// The variance that each expert claims of late, s^2.
     claim: [f32; E],
-    /// Mean variance of the exchanges that scored, s^2.
+    /// Mean variance of the witnesses that scored, s^2.
     noise: f32,
     /// The least loss of any expert, s^2.
     least: f32,
@@ -205,10 +209,15 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
     fn score_one(&mut self, frozen: &Frozen<E>, age: f64, witness: &Witness) {
         let &Witness { at, raw, filtered, scale } = witness;
         let extra = age as f32 - self.horizon;
-        let (target, noise) = raw;
-        // Long after the freeze the filtered estimate is the better witness of how wrong the forecast was.
-        let late = self.horizon >= LATE * scale && filtered.1 < noise;
-        let base = (frozen.line.x + frozen.line.r * age - target) as f32;
+        // What was frozen in doubt, by a young clock, is no measure of the experts of today.
+        let doubted = frozen.bank.deviation * frozen.bank.deviation;
+        // Long after the freeze the filtered estimate is the better witness of how wrong the forecast was. Experts that lag with
+        // it look better by it than they are, so that they are judged by it only where all were in far more doubt than it is.
+        let late = self.horizon >= LATE * scale && filtered.1 < raw.1;
+        let clear = late && doubted > CLEARER * filtered.1;
+        let (noise, nearer) = (if clear { filtered.1 } else { raw.1 }, (raw.0 - filtered.0) as f32);
+        let line = (frozen.line.x + frozen.line.r * age - raw.0) as f32;
+        let base = if clear { line + nearer } else { line };
         let mut square = [f32::NAN; E];
         for i in 0..E {
             let error = base + frozen.displacement[i] + frozen.slope[i] * extra;
@@ -241,8 +250,6 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         // Nor does one that even the best expert is far from: a spike.
         let plausible = SPIKE * typical;
         let doubt = if least > plausible { (least / plausible).min(MOST_DOUBT) } else { 1.0 };
-        // And what was frozen in doubt, by a young clock, is no measure of the experts of today.
-        let doubted = frozen.bank.deviation * frozen.bank.deviation;
         let importance = 1.0 / ((noise + floor + doubted).max(1e-18) * doubt * doubt);
         let cap = CAP * typical;
         // Experts that have always been scored together have the same weight, so what follows from it is worked out once.
@@ -266,9 +273,8 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         }
         let bank = base + frozen.bank.displacement + frozen.bank.slope * extra;
         self.learn_shares(bank, |i| base + frozen.displacement[i] + frozen.slope[i] * extra, importance, keep);
+        let (base, noise) = if late { (line + nearer, filtered.1) } else { (line, raw.1) };
         let error = base + frozen.fused.displacement + frozen.fused.slope * extra;
-        let error = if late { error + (target - filtered.0) as f32 } else { error };
-        let noise = if late { filtered.1 } else { noise };
         let memory = (CALIBRATION_MEMORY.0 * scale).max(CALIBRATION_MEMORY.1 * self.horizon);
         let keep = evidence::exp(-elapsed / memory);
         let claimed = frozen.fused.deviation * frozen.fused.deviation;
@@ -334,19 +340,26 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         }
     }
 
-    /// The log weights, with what the next shorter horizon and the present say.
-    pub(super) fn weighed(&self, shorter: &[f32; E], handicap: &[f32; E], stray: &[f32; E]) -> [f32; E] {
+    /// The log weights, with what the next shorter horizon and the present say. Exchanges are of this `precision`, s^-2.
+    pub(super) fn weighed(
+        &self,
+        shorter: &[f32; E],
+        handicap: &[f32; E],
+        stray: &[f32; E],
+        precision: f32,
+    ) -> [f32; E] {
         let evidence = self.evidence;
         let share = NEIGHBOUR + (1.0 - NEIGHBOUR) / (1.0 + evidence / OWN);
         let limit = -NEIGHBOUR_LIMIT / (evidence + 0.3);
         let trials = (0.5 + 0.5 * evidence).min(STRAY_TRIALS);
         let tested = evidence.min(1.0);
+        let loss = 1.0 / (self.least + STRAY_NOISE / precision);
         let mut log_weights = [0.0; E];
         for i in 0..E {
             let said = share * shorter[i];
             let mut log_weight = self.own[i] + handicap[i] + if said > limit { said } else { limit };
             if self.horizon > 0.0 {
-                let ratio = (stray[i] / self.least).min(1e6);
+                let ratio = (stray[i] * loss).min(1e6);
                 let far = (ratio - 1.0).clamp(0.0, STRAY_FAR);
                 log_weight -= 0.5 * trials * ratio / (1.0 + ratio / STRAY_NEAR) + tested * far;
             }
