@@ -25,6 +25,7 @@ mod decay;
 
 mod evidence;
 
+mod paths;
 mod propagation;
 mod rank;
 

@@ -370,7 +370,8 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         log_weights.map(|weight| weight - highest)
     }
 
-    /// How many forecasts of this horizon are worth one independent one.
+    /// How many forecasts of this horizon are worth one independent one. Out of line: a micro-controller has no room for it three times.
+    #[inline(never)]
     fn overlap(&self) -> f32 {
         if self.horizon > 0.0 { 1.0 + OVERLAP * self.horizon / self.spacing.max(1e-3) } else { 1.0 }
     }

@@ -145,7 +145,7 @@ struct Open {
 enum Sink {
     Csv(TraceWriter<Counted>),
     #[cfg(feature = "parquet")]
-    Parquet(parquet::ParquetTrace),
+    Parquet(Box<parquet::ParquetTrace>),
 }
 
 impl Recorder {
@@ -279,7 +279,7 @@ impl Open {
                     Ok(Sink::Csv(TraceWriter::new(Counted::new(file), &[&comment])?))
                 }
                 #[cfg(feature = "parquet")]
-                Format::Parquet => Ok(Sink::Parquet(parquet::ParquetTrace::new(file)?)),
+                Format::Parquet => Ok(Sink::Parquet(Box::new(parquet::ParquetTrace::new(file)?))),
             }
         };
         let sink = create().map_err(|cause| cannot_write(&path, cause))?;
