@@ -13,7 +13,7 @@
 //! past forecasts were like: `d^2` against the best loss there, and what exchanges tell, counts against it at once. It is how a step of
 //! the rate is noticed at long horizons before they have passed.
 //!
-//! **Combination.** A weighted mean over the middle of the weighted distribution (30 to 70 %): robust against the one expert
+//! **Combination.** A weighted mean over the middle of the weighted distribution (25 to 75 %): robust against the one expert
 //! that is suddenly far out.
 //!
 //! **Models.** They are not of the bank: nothing is weighed against them. They are told what the bank expects and say what is to be

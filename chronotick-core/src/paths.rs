@@ -25,7 +25,9 @@ const MOVED: u16 = 32;
 /// One that does not belong there takes so many of them away.
 const AGAINST: u16 = 4;
 /// Exchanges between two looks at the heaps.
-const LOOK: u16 = 32;
+const LOOK: u16 = 64;
+/// Of the delays every such one is looked at as the first of a heap.
+const STEP: usize = 4;
 /// Exchanges that make a heap: the shorter path's and the longer one's.
 const HEAP: (usize, usize) = (8, 16);
 /// A heap is so many times what is in the valley before it.
@@ -358,12 +360,14 @@ fn heaps(sorted: &[f32]) -> Option<(f32, f32)> {
     // Indices that follow each other upwards: half of the way to the onset, a width from the least, and about the onset.
     let (mut half, mut low, mut below, mut just_below, mut just_above, mut above) = (0, 0, 0, 0, 0, 0);
     let (mut found, mut clearest) = (None, 0.0);
-    for (i, &onset) in sorted.iter().enumerate().skip(HEAP.0) {
+    let up_to = |index: &mut usize, limit: f32| {
+        while sorted.get(*index).is_some_and(|&delay| delay < limit) {
+            *index += 1;
+        }
+    };
+    for (i, &onset) in sorted.iter().enumerate().skip(HEAP.0).step_by(STEP) {
         let rise = onset - least;
         let width = 0.25 * rise;
-        let up_to = |index: &mut usize, limit: f32| {
-            *index += sorted[*index..].iter().take_while(|&&delay| delay < limit).count();
-        };
         up_to(&mut half, onset - 0.5 * rise);
         up_to(&mut low, least + width);
         up_to(&mut below, onset - width);

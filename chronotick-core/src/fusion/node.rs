@@ -44,7 +44,7 @@ const NEGLIGIBLE: f32 = -6.0;
 /// One of so many slots for frozen forecasts is in use when exchanges come regularly.
 const SPARE: i64 = 4;
 /// The weighted distribution is trimmed to its middle, from this share to the rest.
-const TRIM: f32 = 0.3;
+const TRIM: f32 = 0.25;
 /// Seconds over which skill forgets, and at least so many horizons.
 const MEMORY: (f32, f32) = (14400.0, 20.0);
 /// Seconds over which calibration forgets, and at least so many horizons.
@@ -56,7 +56,7 @@ const FAR_FLOOR: f32 = 0.1;
 /// From this horizon on the filtered estimate is the better witness of the fused forecast's error, s.
 const LATE: f32 = 1000.0;
 /// And of the experts', where the forecast had claimed a variance of so many times that of the estimate.
-const CLEARER: f32 = 9.0;
+const CLEARER: f32 = 12.0;
 
 /// The state of one horizon.
 #[derive(Clone, Debug)]
