@@ -191,8 +191,9 @@ impl Paths {
         sorted: &[f32],
         recent: &heapless::Deque<f32, D>,
     ) -> bool {
-        self.unlooked += 1;
-        if self.unlooked >= LOOK {
+        self.unlooked = self.unlooked.saturating_add(1);
+        // Those in a row tell more: they came when the clock was still known.
+        if self.unlooked >= LOOK && self.streak.length == 0 {
             self.unlooked = 0;
             if let Some((least, onset)) = heaps(sorted)
                 && self.divide(least, onset, recent)
@@ -327,24 +328,23 @@ impl Paths {
             self.streak = Streak { length, early, goes_on: true, ..Streak::NONE };
             return false;
         }
+        if early {
+            // All those before were on longer paths, and the clock has followed already.
+            for path in &mut self.longer {
+                *path = Longer::unknown(path.from, path.by + rise);
+            }
+            self.add(Longer::unknown(least - BELOW * rise, rise));
+            return true;
+        }
         let believed = possible(rise) / (possible(rise) + quick.predicted);
         let asymmetry = (believed * quick.innovation).clamp(-0.5 * rise, 0.5 * rise);
-        let variance = believed * quick.predicted;
-        if early {
-            // All those before were on longer paths.
-            for path in &mut self.longer {
-                path.by += rise;
-                path.asymmetry -= asymmetry;
-                path.variance += variance;
-            }
-            let path = Longer::unknown(least - BELOW * rise, rise);
-            self.add(Longer { asymmetry: -asymmetry, variance, ..path });
-        } else {
-            let by = self.length(self.on);
-            let before = self.on.checked_sub(1).and_then(|i| self.longer.get(i)).map_or(0.0, |path| path.asymmetry);
-            let path = Longer::unknown(quick.delay + by - BELOW * rise, by + rise);
-            self.add(Longer { asymmetry: before + asymmetry, variance, ..path });
-        }
+        let by = self.length(self.on);
+        let before = self.on.checked_sub(1).and_then(|i| self.longer.get(i)).map_or(0.0, |path| path.asymmetry);
+        let from = quick.delay + by - BELOW * rise;
+        let path = Longer::unknown(from, by + rise);
+        self.add(Longer { asymmetry: before + asymmetry, variance: believed * quick.predicted, ..path });
+        // It was entered when they began, and is known from then: the clock may have been taken along since.
+        (self.on, self.since, self.common) = (self.index(from), LEARNED, quick.predicted);
         true
     }
 }

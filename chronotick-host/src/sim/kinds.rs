@@ -55,6 +55,8 @@ pub enum Kind {
     WarmUp,
     /// Four in five exchanges on a longer way back.
     BimodalWan,
+    /// The day behind a path that is 30 ms longer one way for half an hour, and then for half an hour is not.
+    DetourWan,
     /// A question every 128 s over a noisy path with outages.
     SparseWan,
     /// A temperature-compensated oscillator in a room.
@@ -75,7 +77,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::QuietLan,
         Self::RoomLan,
         Self::DayLan,
@@ -84,6 +86,7 @@ impl Kind {
         Self::LoadWan,
         Self::WarmUp,
         Self::BimodalWan,
+        Self::DetourWan,
         Self::SparseWan,
         Self::TcxoLan,
         Self::OcxoLan,
@@ -107,6 +110,7 @@ impl Kind {
             Self::LoadWan => "load-wan",
             Self::WarmUp => "warm-up",
             Self::BimodalWan => "bimodal-wan",
+            Self::DetourWan => "detour-wan",
             Self::SparseWan => "sparse-wan",
             Self::TcxoLan => "tcxo-lan",
             Self::OcxoLan => "ocxo-lan",
@@ -136,6 +140,7 @@ impl Kind {
             Self::LoadWan => "a load that comes and goes, over a path of 18 ms",
             Self::WarmUp => "a machine switched on cold",
             Self::BimodalWan => "four in five exchanges on a longer way back",
+            Self::DetourWan => "the same day over a path that is 30 ms longer one way half an hour at a time",
             Self::SparseWan => "a question every 128 s over a noisy path with outages",
             Self::TcxoLan => "a temperature-compensated oscillator in a room",
             Self::OcxoLan => "an oven-controlled oscillator",
@@ -193,6 +198,11 @@ impl Kind {
                 s.forward = Direction { base: 3e-4, queue: 2e-5 };
                 s.backward = Direction { base: 3e-4, queue: 2e-5 };
                 (s.detour, s.detour_delay, s.detour_spell, s.poll) = (0.8, 2.1e-3, 10.0, 2.0);
+            }
+            Self::DetourWan => {
+                (e.day, e.weather) = (3.0, 0.5);
+                *s = wan();
+                (s.detour, s.detour_delay, s.detour_spell) = (0.5, 3e-2, 900.0);
             }
             Self::SparseWan => {
                 *s = wan();
