@@ -204,14 +204,6 @@ impl Paths {
         self.follow(delay - self.by(delay), sorted)
     }
 
-    /// What the predictions told is void.
-    pub(crate) fn begin_anew(&mut self) {
-        for path in &mut self.longer {
-            *path = Longer::unknown(path.from, path.by);
-        }
-        self.streak = Streak::NONE;
-    }
-
     fn index(&self, delay: f32) -> usize {
         self.longer.iter().filter(|path| delay >= path.from).count()
     }

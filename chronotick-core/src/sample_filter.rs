@@ -153,7 +153,7 @@ impl<const D: usize> SampleFilter<D> {
     pub fn observe(&mut self, delay: Span) -> Trust {
         #[allow(clippy::cast_possible_truncation, reason = "f32 resolves 1e-7 of a delay, far below its noise")]
         let delay = (delay.as_secs_f64() as f32).max(0.0);
-        let detour = if D >= ROOM { self.follow(delay) } else { Detour::default() };
+        let detour = if D >= ROOM { self.detour(delay) } else { Detour::default() };
         self.remember(delay);
         let delay = delay - detour.by;
         let minimum = self.quantile(MINIMUM);
@@ -195,7 +195,8 @@ impl<const D: usize> SampleFilter<D> {
     /// The clock was found anew: what its predictions told of a longer path is void, the delays are not.
     pub fn begin_anew(&mut self) {
         if D >= ROOM {
-            self.paths.begin_anew();
+            self.paths = Paths::NONE;
+            self.sort();
         }
     }
 
@@ -299,11 +300,17 @@ impl<const D: usize> SampleFilter<D> {
     }
 
     /// What the path of an exchange that took `delay` s adds to it. If it is a new one, the delays before are gone through again.
-    fn follow(&mut self, delay: f32) -> Detour {
+    fn detour(&mut self, delay: f32) -> Detour {
         let detour = self.paths.take(delay);
         if !self.paths.watch(delay, &self.sorted, &self.recent) {
             return detour;
         }
+        self.sort();
+        self.paths.take(delay)
+    }
+
+    /// The paths are other ones: what each delay is beyond them, and nothing else is known of them.
+    fn sort(&mut self) {
         self.sorted.clear();
         for &delay in &self.recent {
             let _ = self.sorted.push(delay - self.by(delay));
@@ -311,7 +318,6 @@ impl<const D: usize> SampleFilter<D> {
         self.sorted.sort_unstable_by(f32::total_cmp);
         self.propagation.forget();
         self.classes = [Class::UNKNOWN; CLASSES];
-        self.paths.take(delay)
     }
 
     /// By how much the path of an exchange that took `delay` s is longer than the shortest, s.
@@ -373,10 +379,25 @@ mod tests {
     #[test]
     fn a_longer_path_is_learned_anew() {
         let mut filter = SampleFilter::new();
-        measured(&mut filter, 300, 1_000.0, 0.0, 2.0);
-        let at_first = deviation(measured(&mut filter, 1, 3_000.0, 900.0, 2.0));
+        observe(&mut filter, 300, 1_000.0, 50.0);
+        let before = deviation(observe(&mut filter, 1, 1_000.0, 50.0));
+        let at_first = deviation(observe(&mut filter, 1, 3_000.0, 50.0));
         assert!(at_first > 500.0, "{at_first} us");
-        let after = deviation(measured(&mut filter, 65, 3_000.0, 900.0, 2.0));
+        observe(&mut filter, 64, 3_000.0, 50.0);
+        let after = deviation(observe(&mut filter, 1, 3_000.0, 50.0));
+        assert!(after < 4.0 * before + 10.0, "{before} us before, {after} us after");
+    }
+
+    #[test]
+    fn a_clock_that_begins_anew_takes_the_path_that_is_left_for_the_shortest() {
+        let mut filter = SampleFilter::new();
+        measured(&mut filter, 200, 1_000.0, 0.0, 5.0);
+        let longer = measured(&mut filter, 1_100, 3_000.0, 900.0, 5.0).asymmetry * 1e6;
+        assert!((longer - 900.0).abs() < 5.0, "{longer} us");
+        filter.begin_anew();
+        let anew = measured(&mut filter, 1, 3_000.0, 0.0, 5.0);
+        assert_eq!(anew.asymmetry, 0.0);
+        let after = deviation(measured(&mut filter, 100, 3_000.0, 0.0, 5.0));
         assert!(after < 50.0, "{after} us");
     }
 
@@ -452,7 +473,7 @@ mod tests {
         let mut filter = SampleFilter::new();
         measured(&mut filter, 200, 1_000.0, 0.0, 5.0);
         let longer = measured(&mut filter, 40, 3_000.0, 900.0, 20_000.0).asymmetry * 1e6;
-        assert!(longer.abs() < 20.0, "{longer} us");
+        assert!(longer.abs() < 5.0, "{longer} us");
     }
 
     #[test]
@@ -468,7 +489,7 @@ mod tests {
         let mut filter = SampleFilter::new();
         measured(&mut filter, 200, 1_000.0, 0.0, 5.0);
         let mut told = 0.0;
-        for n in 1..=20_u8 {
+        for n in 1..=30_u8 {
             let trust = measured(&mut filter, 1, 3_000.0, 900.0, 5.0);
             let share = trust.variance().value() / trust.witness().value();
             assert!((share * f64::from(n) * f64::from(n) - 1.0).abs() < 1e-6, "the {n}th: {share}");

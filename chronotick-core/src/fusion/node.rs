@@ -209,15 +209,16 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
     fn score_one(&mut self, frozen: &Frozen<E>, age: f64, witness: &Witness) {
         let &Witness { at, raw, filtered, scale } = witness;
         let extra = age as f32 - self.horizon;
-        // What was frozen in doubt, by a young clock, is no measure of the experts of today.
         let doubted = frozen.bank.deviation * frozen.bank.deviation;
         // Long after the freeze the filtered estimate is the better witness of how wrong the forecast was. Experts that lag with
         // it look better by it than they are, so that they are judged by it only where all were in far more doubt than it is.
         let late = self.horizon >= LATE * scale && filtered.1 < raw.1;
         let clear = late && doubted > CLEARER * filtered.1;
-        let (noise, nearer) = (if clear { filtered.1 } else { raw.1 }, (raw.0 - filtered.0) as f32);
-        let line = (frozen.line.x + frozen.line.r * age - raw.0) as f32;
-        let base = if clear { line + nearer } else { line };
+        let noise = if clear { filtered.1 } else { raw.1 };
+        // What the line missed the exchange by, and how far the estimate is below that.
+        let missed = (frozen.line.x + frozen.line.r * age - raw.0) as f32;
+        let apart = (raw.0 - filtered.0) as f32;
+        let base = if clear { missed + apart } else { missed };
         let mut square = [f32::NAN; E];
         for i in 0..E {
             let error = base + frozen.displacement[i] + frozen.slope[i] * extra;
@@ -250,6 +251,7 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         // Nor does one that even the best expert is far from: a spike.
         let plausible = SPIKE * typical;
         let doubt = if least > plausible { (least / plausible).min(MOST_DOUBT) } else { 1.0 };
+        // And what was frozen in doubt, by a young clock, is no measure of the experts of today.
         let importance = 1.0 / ((noise + floor + doubted).max(1e-18) * doubt * doubt);
         let cap = CAP * typical;
         // Experts that have always been scored together have the same weight, so what follows from it is worked out once.
@@ -273,7 +275,7 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         }
         let bank = base + frozen.bank.displacement + frozen.bank.slope * extra;
         self.learn_shares(bank, |i| base + frozen.displacement[i] + frozen.slope[i] * extra, importance, keep);
-        let (base, noise) = if late { (line + nearer, filtered.1) } else { (line, raw.1) };
+        let (base, noise) = if late { (missed + apart, filtered.1) } else { (missed, raw.1) };
         let error = base + frozen.fused.displacement + frozen.fused.slope * extra;
         let memory = (CALIBRATION_MEMORY.0 * scale).max(CALIBRATION_MEMORY.1 * self.horizon);
         let keep = evidence::exp(-elapsed / memory);
@@ -353,13 +355,13 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         let limit = -NEIGHBOUR_LIMIT / (evidence + 0.3);
         let trials = (0.5 + 0.5 * evidence).min(STRAY_TRIALS);
         let tested = evidence.min(1.0);
-        let loss = 1.0 / (self.least + STRAY_NOISE / precision);
+        let told = 1.0 / (self.least + STRAY_NOISE / precision);
         let mut log_weights = [0.0; E];
         for i in 0..E {
             let said = share * shorter[i];
             let mut log_weight = self.own[i] + handicap[i] + if said > limit { said } else { limit };
             if self.horizon > 0.0 {
-                let ratio = (stray[i] * loss).min(1e6);
+                let ratio = (stray[i] * told).min(1e6);
                 let far = (ratio - 1.0).clamp(0.0, STRAY_FAR);
                 log_weight -= 0.5 * trials * ratio / (1.0 + ratio / STRAY_NEAR) + tested * far;
             }
