@@ -3,6 +3,8 @@
 //! Seeds: proptest prints the failing case and keeps it in `proptest-regressions/`.
 
 use chronotick_core::calibration::{Calibration, Scales};
+use chronotick_core::estimator::Bank;
+use chronotick_core::fusion::Fusion;
 use chronotick_core::pipeline::WarmStart;
 use chronotick_core::units::Local;
 use chronotick_core::{Config, Offset, Pipeline, Rate, Sample, SourceId, Span, Temperature, Timestamp};
@@ -268,6 +270,38 @@ proptest! {
 
 /// The interval's quantile has the rank of split conformal prediction, ceil(0.95 (n + 1)) of n scores: with 96 of them the
 /// 93rd, whatever the 92nd is.
+/// RMS error in ns of the forecasts of four hours made in the third day and a half of a clock with a daily cycle of 0.1 ppm.
+macro_rules! error_on_the_third_day {
+    ($pipeline:expr) => {{
+        let mut pipeline = $pipeline;
+        let truth = |local: i64| (1_375_099.0 * (std::f64::consts::TAU * local as f64 / 86_400e9).sin()) as i64;
+        let (mut sum, mut count) = (0.0f64, 0u32);
+        for i in 0..4500i64 {
+            let local = SECOND + 64 * SECOND * i;
+            // Queues of up to 60 us each way, without a pattern of a day.
+            let (out, back) = (i * 7919 % 60_013, i * 104_729 % 60_029);
+            let s = sample(local, truth(local) + (out - back) / 2, 100_000 + out + back);
+            pipeline.handle_sample(s.local, &s).unwrap();
+            if i > 2800 && i % 16 == 0 {
+                let at = local + 14_400 * SECOND;
+                let said = pipeline.estimate(Timestamp::from_nanos(at)).unwrap().offset.as_nanos();
+                sum += ((said - truth(at)) as f64).powi(2);
+                count += 1;
+            }
+        }
+        (sum / f64::from(count)).sqrt()
+    }};
+}
+
+#[test]
+fn days_that_are_alike_are_known() {
+    type Dayless = Pipeline<Bank<10, 4, 6, 0>, Fusion<34, 7, 64, 96, 2>>;
+    let with: Pipeline = Pipeline::new(Config::default());
+    let without: Dayless = Dayless::new(Config::default());
+    let (with, without) = (error_on_the_third_day!(with), error_on_the_third_day!(without));
+    assert!(with < 0.5 * without, "{with} ns, without the daily pattern {without} ns");
+}
+
 #[test]
 fn the_conformal_rank_is_exact() {
     let factor = |small: usize| {

@@ -18,7 +18,8 @@
 //!
 //! **Models.** They are not of the bank: nothing is weighed against them. They are told what the bank expects and say what is to be
 //! added to it. Each moves the bank's forecast by a share of that, which its errors on this clock have earned. So does its claim,
-//! in the logarithm.
+//! in the logarithm. The daily pattern is one of the bank, in whose middle it is seldom heard, since all others go on as they are: where
+//! days are alike it earns a share as well.
 //!
 //! **Calibration.** The fused forecast is frozen too, and its errors calibrate its claims: [`crate::calibration`].
 //!
@@ -47,6 +48,12 @@ const LATEST: f32 = 32.0;
 /// The models are the last so many experts.
 const MODELS: usize = 2;
 
+/// The expert that is stacked upon the bank as number `slot`: the near and the far model, and then the daily pattern, which has its
+/// place before them.
+const fn stacked<const E: usize>(slot: usize) -> usize {
+    if slot < MODELS { E - MODELS + slot } else { E - 1 - slot }
+}
+
 /// The horizons, in s for a time scale of one.
 pub const HORIZONS: [f64; 7] = [0.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 14400.0];
 
@@ -66,10 +73,11 @@ pub const fn horizons<const K: usize>() -> [f64; K] {
 pub(crate) const MOST_EXPERTS: usize = 1 << 6;
 
 /// The experts' weights and forecasts under test at every horizon: `E` experts, `K` horizons, `P` frozen forecasts and `C`
-/// scores for calibration per horizon.
+/// scores for calibration per horizon. `L` experts earn shares: three where there is a daily pattern, else the two models.
 #[derive(Clone, Debug)]
-pub struct Fusion<const E: usize = 35, const K: usize = 7, const P: usize = 64, const C: usize = 96> {
-    nodes: [Node<E, P, C>; K],
+pub struct Fusion<const E: usize = 35, const K: usize = 7, const P: usize = 64, const C: usize = 96, const L: usize = 3>
+{
+    nodes: [Node<E, P, C, L>; K],
     /// The fused extrapolation, made when it is first asked for.
     curve: OnceCell<[Ahead; K]>,
     /// Log weights before anything is known.
@@ -106,7 +114,7 @@ pub struct Ahead {
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "what is said under Numerics")]
-impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K, P, C> {
+impl<const E: usize, const K: usize, const P: usize, const C: usize, const L: usize> Fusion<E, K, P, C, L> {
     /// Nothing is known but `prior`, the experts' log weights at the start, and `handicap`, what their evidence must overcome at
     /// every horizon. `scale` stretches all horizons.
     pub fn new(prior: [f32; E], handicap: [f32; E], scale: f64) -> Self {
@@ -126,7 +134,8 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
         self.nodes[node].horizon
     }
 
-    /// The experts' weights at `node`, one in all: those of the bank, of which each model that is `heard` in its turn takes its share.
+    /// The experts' weights at `node`, one in all: those of the bank, of which each model that is `heard`, and then the daily pattern,
+    /// takes its share.
     pub fn weights(&self, node: usize, heard: [bool; MODELS]) -> [f32; E] {
         let node = &self.nodes[node];
         let mut weights = [0.0; E];
@@ -135,10 +144,10 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
         }
         let total: f32 = weights.iter().sum();
         weights = weights.map(|weight| weight / total.max(f32::MIN_POSITIVE));
-        for (slot, share) in node.shares.iter().enumerate().filter(|&(slot, _)| heard[slot]) {
+        for (slot, share) in node.shares.iter().enumerate().filter(|&(slot, _)| *heard.get(slot).unwrap_or(&true)) {
             let share = share.towards(0.0);
             weights = weights.map(|weight| weight * (1.0 - share));
-            weights[E - MODELS + slot] = share;
+            weights[stacked::<E>(slot)] += share;
         }
         weights
     }
@@ -165,7 +174,7 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize> Fusion<E, K
         let witness = Witness { at, raw: single(raw), filtered: single(filtered), scale: self.scale };
         self.precision += (1.0 / witness.raw.1 - self.precision) / LATEST;
         let mut shorter = &self.prior;
-        let at_first: [Share; MODELS] = core::array::from_fn(Share::at_first);
+        let at_first: [Share; L] = core::array::from_fn(Share::at_first);
         let mut shares = &at_first;
         for node in &mut self.nodes {
             node.score(&witness);

@@ -13,7 +13,7 @@ mod ahead;
 
 pub use crate::config::{Config, Counts, WarmStart};
 use crate::estimator::exchange::Exchange;
-use crate::estimator::{Bank, Family, Line, experts};
+use crate::estimator::{Bank, Family, Line, experts, stacked};
 use crate::fallback::Reason;
 use crate::forecast::{Active, Asked, Forecast, ForecastError, ForecastRequest, Model};
 use crate::fusion::{Fused, Fusion, MOST_EXPERTS};
@@ -46,8 +46,8 @@ const SETTLED: u64 = 16;
 const RENEWAL: Span = Span::from_secs(1);
 
 /// The state machine. Its stages carry its capacities; those of a plain `Pipeline` suit a host, and a smaller one is for
-/// example `Pipeline<Bank<3, 1, 0, 0>, Fusion<10, 4, 2, 40>, Window<64, 16>, Sources<1, 64>>`, where the number of experts
-/// must be what [`experts`] says of the bank.
+/// example `Pipeline<Bank<3, 1, 0, 0>, Fusion<10, 4, 2, 40, 2>, Window<64, 16>, Sources<1, 64>>`, where the numbers of
+/// experts and of those that earn shares must be what [`experts`] and [`stacked`] say of the bank.
 #[derive(Clone, Debug)]
 pub struct Pipeline<B = Bank, J = Fusion, W = Window, S = Sources> {
     config: Config,
@@ -99,15 +99,17 @@ impl<
     const K: usize,
     const P: usize,
     const C: usize,
+    const L: usize,
     const N: usize,
     const M: usize,
     const S: usize,
     const D: usize,
-> Pipeline<Bank<F, T, R, Y>, Fusion<E, K, P, C>, Window<N, M>, Sources<S, D>>
+> Pipeline<Bank<F, T, R, Y>, Fusion<E, K, P, C, L>, Window<N, M>, Sources<S, D>>
 {
     /// A pipeline that has heard nothing yet.
     pub fn new(config: Config) -> Self {
         const { assert!(E == experts(F, T, R, Y) && E <= MOST_EXPERTS, "E counts the experts") };
+        const { assert!(L == stacked(Y), "L counts those that earn shares") };
         let scale = (config.forecast_step.as_secs_f64() / 64.0).max(1e-6);
         Self {
             config,
@@ -309,7 +311,7 @@ impl<
     }
 
     /// The judges of the experts: skill per horizon, and what they make of the models.
-    pub const fn fusion(&self) -> &Fusion<E, K, P, C> {
+    pub const fn fusion(&self) -> &Fusion<E, K, P, C, L> {
         &self.fusion
     }
 

@@ -1,6 +1,6 @@
 //! The core's pipeline in a microcontroller's size, and what the tasks need of a pipeline of any size.
 
-use chronotick_core::estimator::{Bank, experts};
+use chronotick_core::estimator::{Bank, experts, stacked};
 use chronotick_core::forecast::{Forecast, ForecastError, ForecastRequest};
 use chronotick_core::fusion::Fusion;
 use chronotick_core::sample::SampleError;
@@ -19,6 +19,7 @@ const REVERSIONS: usize = 0;
 const DAY_BINS: usize = 0;
 /// What follows from all of these.
 const EXPERTS: usize = experts(FILTERS, TEMPERATURE_FILTERS, REVERSIONS, DAY_BINS);
+const STACKED: usize = stacked(DAY_BINS);
 /// Horizons at which the experts are judged: see [`chronotick_core::fusion::horizons`].
 const HORIZONS: usize = 4;
 /// Forecasts under test at each.
@@ -35,7 +36,7 @@ const DELAYS: usize = 64;
 /// The core's pipeline with capacities that fit a microcontroller.
 pub type EdgePipeline = Pipeline<
     Bank<FILTERS, TEMPERATURE_FILTERS, REVERSIONS, DAY_BINS>,
-    Fusion<EXPERTS, HORIZONS, FROZEN, SCORES>,
+    Fusion<EXPERTS, HORIZONS, FROZEN, SCORES, STACKED>,
     Window<FINE_CELLS, COARSER_CELLS>,
     Sources<SOURCES, DELAYS>,
 >;
@@ -75,11 +76,12 @@ impl<
     const K: usize,
     const P: usize,
     const C: usize,
+    const L: usize,
     const N: usize,
     const M: usize,
     const S: usize,
     const D: usize,
-> AnyPipeline for Pipeline<Bank<F, T, R, Y>, Fusion<E, K, P, C>, Window<N, M>, Sources<S, D>>
+> AnyPipeline for Pipeline<Bank<F, T, R, Y>, Fusion<E, K, P, C, L>, Window<N, M>, Sources<S, D>>
 {
     type Request = ForecastRequest<N, M>;
 

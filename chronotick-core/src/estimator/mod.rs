@@ -62,8 +62,12 @@ const PER_TEMPERATURE: usize = WAYS.len();
 
 /// How many experts there are with a [`Bank`] of these capacities, one for each model among them.
 pub const fn experts(filters: usize, temperature_filters: usize, reversions: usize, day_bins: usize) -> usize {
-    let daily = if day_bins > 0 { 1 } else { 0 };
-    filters + temperature_filters * PER_TEMPERATURE + HOLDS + reversions + drifts(reversions) + daily + 2
+    filters + temperature_filters * PER_TEMPERATURE + HOLDS + reversions + drifts(reversions) + stacked(day_bins)
+}
+
+/// How many of them are stacked upon the others: the two models, and the daily pattern where there is one.
+pub const fn stacked(day_bins: usize) -> usize {
+    if day_bins > 0 { 3 } else { 2 }
 }
 
 /// How many of them follow a drift: with the averages that `reversions` need.

@@ -1,7 +1,7 @@
 //! One horizon: the forecasts under test there, what the experts' errors were, and what follows for their weights.
 
 use super::stack::Share;
-use super::{Fused, MODELS, MOST_EXPERTS};
+use super::{Fused, MODELS, MOST_EXPERTS, stacked};
 use crate::calibration::Calibration;
 use crate::estimator::Line;
 use crate::evidence;
@@ -60,7 +60,7 @@ const CLEARER: f32 = 12.0;
 
 /// The state of one horizon.
 #[derive(Clone, Debug)]
-pub(super) struct Node<const E: usize, const P: usize, const C: usize> {
+pub(super) struct Node<const E: usize, const P: usize, const C: usize, const L: usize> {
     pub(super) horizon: f32,
     /// The same.
     reach: Span,
@@ -72,8 +72,8 @@ pub(super) struct Node<const E: usize, const P: usize, const C: usize> {
     scored: f32,
     spacing: f32,
     last_scored: Option<Timestamp<Local>>,
-    /// What each model adds to the bank.
-    pub(super) shares: [Share; MODELS],
+    /// What each stacked expert adds to the bank.
+    pub(super) shares: [Share; L],
     /// Log weights, zero for the best.
     pub(super) log_weight: [f32; E],
     /// Whether they are those of an earlier sample.
@@ -121,7 +121,7 @@ pub(super) struct Witness {
 
 #[allow(clippy::needless_range_loop, reason = "experts are one index into several arrays")]
 #[allow(clippy::cast_possible_truncation, reason = "what is said under Numerics")]
-impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
+impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, C, L> {
     /// A horizon of `horizon` s at which nothing is known but `prior`, the experts' log weights.
     pub(super) fn new(horizon: f64, prior: [f32; E]) -> Self {
         Self {
@@ -133,7 +133,7 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
             scored: 0.0,
             spacing: 16.0,
             last_scored: None,
-            shares: [Share::default(); MODELS],
+            shares: [Share::default(); L],
             log_weight: prior,
             outdated: false,
             claim: [f32::NAN; E],
@@ -154,8 +154,7 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
     }
 
     pub(super) fn freeze(&mut self, at: Timestamp<Local>, line: Line, opinions: &Opinions<E>, fused: &Fused) {
-        let moved = opinions.displacement[E - MODELS..].iter().any(|said| said.is_finite());
-        let bank = if moved { self.fuse_bank(&self.log_weight, opinions) } else { *fused };
+        let bank = if fused.moved > 0.0 { self.fuse_bank(&self.log_weight, opinions) } else { *fused };
         if self.frozen.is_full() {
             self.frozen.pop_front();
         }
@@ -283,10 +282,10 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         self.calibration.learn(error, claimed, noise, keep, self.overlap());
     }
 
-    /// The bank was wrong by `error` s, and expert `i` by `errors(i)`: what would the models have added, one after the other?
+    /// The bank was wrong by `error` s, and expert `i` by `errors(i)`: what would the stacked ones have added, one after the other?
     fn learn_shares(&mut self, mut error: f32, errors: impl Fn(usize) -> f32, importance: f32, keep: f32) {
-        for (share, i) in self.shares.iter_mut().zip(E - MODELS..E) {
-            let away = errors(i) - error;
+        for (slot, share) in self.shares.iter_mut().enumerate() {
+            let away = errors(stacked::<E>(slot)) - error;
             if away.is_finite() {
                 share.learn(-error, away, importance, keep);
                 error += share.share * away;
@@ -294,8 +293,8 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         }
     }
 
-    /// The models' shares, with what those of the next shorter horizon say.
-    pub(super) fn settle_shares(&mut self, shorter: &[Share; MODELS]) {
+    /// The shares, with what those of the next shorter horizon say.
+    pub(super) fn settle_shares(&mut self, shorter: &[Share; L]) {
         let overlap = self.overlap();
         for (slot, (share, shorter)) in self.shares.iter_mut().zip(shorter).enumerate() {
             share.settle(slot, shorter, overlap);
@@ -389,19 +388,24 @@ impl<const E: usize, const P: usize, const C: usize> Node<E, P, C> {
         ranked(&losses, scored / 2)
     }
 
-    /// What the bank says, by these log weights of its experts, moved by what the models add.
+    /// What the bank says, by these log weights of its experts, moved by what the stacked ones add.
     pub(super) fn fuse(&self, log_weight: &[f32; E], opinions: &Opinions<E>) -> Fused {
         let bank = self.fuse_bank(log_weight, opinions);
         let mut fused = bank;
-        for (share, i) in self.shares.iter().zip(E - MODELS..E) {
-            let away = opinions.displacement[i] + bank.displacement - fused.displacement;
+        for (slot, share) in self.shares.iter().enumerate() {
+            let (i, is_model) = (stacked::<E>(slot), slot < MODELS);
+            // Models speak of what is to be added to the bank.
+            let from = if is_model { (bank.displacement, bank.slope) } else { (0.0, 0.0) };
+            let away = opinions.displacement[i] + from.0 - fused.displacement;
             let w = share.towards(away / fused.deviation);
             if away.is_finite() && w > 0.0 {
                 fused.displacement += w * away;
-                fused.slope += w * (opinions.slope[i] + bank.slope - fused.slope);
+                fused.slope += w * (opinions.slope[i] + from.1 - fused.slope);
                 fused.moved += w * (1.0 - fused.moved);
                 let claims = (opinions.variance[i].max(f32::MIN_POSITIVE), fused.deviation.max(f32::MIN_POSITIVE));
-                fused.deviation *= evidence::exp(w * (0.5 * evidence::ln(claims.0) - evidence::ln(claims.1)));
+                let wider = 0.5 * evidence::ln(claims.0) - evidence::ln(claims.1);
+                // A pattern's claim is that of the filter whose line it bends. Who foresees the day is not in more doubt for it.
+                fused.deviation *= evidence::exp(w * if is_model { wider } else { wider.min(0.0) });
             }
         }
         fused

@@ -22,11 +22,12 @@ impl<
     const K: usize,
     const P: usize,
     const C: usize,
+    const L: usize,
     const N: usize,
     const M: usize,
     const S: usize,
     const D: usize,
-> Pipeline<Bank<F, T, R, Y>, Fusion<E, K, P, C>, Window<N, M>, Sources<S, D>>
+> Pipeline<Bank<F, T, R, Y>, Fusion<E, K, P, C, L>, Window<N, M>, Sources<S, D>>
 {
     /// What a reader is told about the local instant `at` if nothing more arrives. `None`: nothing is known yet.
     pub fn estimate(&self, at: Timestamp<Local>) -> Option<Estimate> {
@@ -210,11 +211,12 @@ impl<
     const K: usize,
     const P: usize,
     const C: usize,
+    const L: usize,
     const N: usize,
     const M: usize,
     const S: usize,
     const D: usize,
-> ClockSource for Pipeline<Bank<F, T, R, Y>, Fusion<E, K, P, C>, Window<N, M>, Sources<S, D>>
+> ClockSource for Pipeline<Bank<F, T, R, Y>, Fusion<E, K, P, C, L>, Window<N, M>, Sources<S, D>>
 {
     fn estimate(&self, at: Timestamp<Local>) -> Option<Estimate> {
         self.estimate(at)
