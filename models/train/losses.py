@@ -4,7 +4,9 @@ import torch
 
 from contract import LEVELS, MEDIAN
 
-HUBER_SHARE = 0.15
+HUBER_SHARE = 0.3
+# Up to so many claims the median is drawn to the mean, which is what squared errors ask for.
+HUBER_LIMIT = 4.0
 # Beyond this many of the deviations that the classical experts claim, an error says only "far off": clocks on which they are lost
 # would drown all others.
 FAR_OFF = 12.0
@@ -30,10 +32,10 @@ def pinball(quantiles, target, known):
 
 
 def loss(quantiles, target, expected, claimed):
-    """Pinball loss plus a small Huber loss on the median, which keeps it near the mean (RMSE is what users see); in claims."""
+    """Pinball loss plus a Huber loss on the median, which draws it to the mean (RMSE is what users see); in claims."""
     target, known = missed(target, expected, claimed)
     said = (quantiles - expected[..., None]) / claimed[..., None]
-    huber = torch.nn.functional.huber_loss(said[..., MEDIAN], target, reduction="none")
+    huber = torch.nn.functional.huber_loss(said[..., MEDIAN], target, reduction="none", delta=HUBER_LIMIT)
     return pinball(said, target, known) + HUBER_SHARE * (huber * known).sum() / known.sum().clamp(min=1.0)
 
 
