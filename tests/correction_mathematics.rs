@@ -274,7 +274,8 @@ proptest! {
 macro_rules! error_on_the_third_day {
     ($pipeline:expr) => {{
         let mut pipeline = $pipeline;
-        let truth = |local: i64| (1_375_099.0 * (std::f64::consts::TAU * local as f64 / 86_400e9).sin()) as i64;
+        let day = |local: i64| std::f64::consts::TAU * local as f64 / 86_400e9;
+        let truth = |local: i64| Offset::from_secs_f64(1.375e-3 * day(local).sin()).as_nanos();
         let (mut sum, mut count) = (0.0f64, 0u32);
         for i in 0..4500i64 {
             let local = SECOND + 64 * SECOND * i;
