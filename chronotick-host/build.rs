@@ -4,7 +4,9 @@ use std::fmt::Write;
 use std::path::Path;
 
 fn main() {
-    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
+    // Asked when the script runs: a script that was compiled for another checkout in the same target folder knows that one's.
+    let folder = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");
+    let models = Path::new(&folder).join("../models");
     println!("cargo:rerun-if-changed=build.rs");
     if models.is_dir() {
         // Only then: cargo takes a missing path for one that always changes.

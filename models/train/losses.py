@@ -4,7 +4,7 @@ import torch
 
 from contract import LEVELS, MEDIAN
 
-HUBER_SHARE = 0.3
+HUBER_SHARE = 0.15
 # Up to so many claims the median is drawn to the mean, which is what squared errors ask for.
 HUBER_LIMIT = 4.0
 # Beyond this many of the deviations that the classical experts claim, an error says only "far off": clocks on which they are lost

@@ -35,7 +35,7 @@ const ELSEWHERE: f32 = 0.5;
 /// Where an untested model is too bold, in claimed deviations of the bank. On a day that the bank knows nothing of, it is off by three.
 const BOLD: f32 = 5.0;
 /// Independent forecasts of its shortest horizon after which a model is half believed to be what it is expected to be.
-const NEW: f32 = 2.0;
+const NEW: f32 = 8.0;
 /// The share below which a model is not worth following.
 const TOLL: f32 = 0.1;
 /// Part of the means that is taken out of what speaks for a model.
