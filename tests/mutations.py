@@ -63,6 +63,8 @@ MISTAKES = [
     ("interval half as wide", CORE + "pipeline/ahead.rs", "let half = between(c0.half_width, c1.half_width);",
      "let half = 0.5 * between(c0.half_width, c1.half_width);"),
     ("experts' errors not scored", CORE + "fusion/node.rs", "            self.score_one(&frozen, age, witness);\n", ""),
+    ("the daily pattern taken for an addition", CORE + "fusion/node.rs", "(stacked::<E>(slot), slot < MODELS)",
+     "(stacked::<E>(slot), true)", "correction_mathematics"),
     ("kiss of death ignored", CLIENT,
      "                        self.state = State::Stopped(kiss);\n                        return Err(refusal);\n",
      "                        let _ = kiss;\n                        self.schedule.after_loss()\n"),
