@@ -62,8 +62,8 @@ impl Scales {
     /// Nothing is known at all.
     const ANY: Self = Self([1.0 / SCALES as f32; SCALES]);
 
-    /// What they are expected to be at `horizon` s, which is the next longer one, in units of the time scale. Models that have a part
-    /// of `foreseen` in the forecast know of rooms and days, so that these are no surprise to it.
+    /// What they are expected to be at `horizon` s, which is the next longer one, in units of the time scale. Models and a daily
+    /// pattern that have a part of `foreseen` in the forecast know of rooms and days, so that these are no surprise to it.
     pub fn ahead(&self, horizon: f32, foreseen: f32) -> Self {
         match SURPRISES.into_iter().find(|&(from, ..)| horizon >= from) {
             Some((_, same, larger)) => self.unforeseen(same + (1.0 - same) * foreseen, larger),

@@ -100,7 +100,7 @@ pub struct Fused {
     pub slope: f32,
     /// Claimed standard deviation before calibration, s.
     pub deviation: f32,
-    /// How far it went the way to the models, from 0 to 1.
+    /// How far it went the way to the models and the daily pattern, from 0 to 1.
     pub moved: f32,
 }
 
