@@ -8,8 +8,10 @@
 //! is itself only estimated, and a claim is not narrowed much on its word.
 //!
 //! **From horizon to horizon.** A horizon's scales begin with those of the next shorter one, which has been tested more
-//! often. From a quarter of an hour on they are likely to be larger, and may be much larger: rooms and days, which a random walk
-//! knows nothing of, come in there.
+//! often. From an hour on they may be much larger: rooms and days, which a random walk knows nothing of, come in there.
+//!
+//! **From now to then.** Nor is what was learned in calm hours true of the next one. From a quarter of an hour on the scale that the
+//! errors tell may be exceeded, whatever they tell: that is no part of what is learned, and no further horizon begins with it.
 //!
 //! **Overlap.** Errors of overlapping forecasts are counted as one; and because calm and busy hours follow each other, an error
 //! counts for a fraction of an independent one (a tempered likelihood: Grünwald 2012).
@@ -39,7 +41,9 @@ const ALL: [f32; SCALES] = {
 };
 /// From so many seconds on, with what probability a claim is as good as at the next shorter horizon, and that of every larger
 /// scale against the one before it: a room or a day may have come in.
-const SURPRISES: [(f32, f32, f32); 3] = [(10_000.0, 0.45, 0.92), (4000.0, 0.7, 0.86), (1000.0, 0.42, 0.95)];
+const SURPRISES: [(f32, f32, f32); 2] = [(10_000.0, 0.42, 0.94), (4000.0, 0.82, 0.88)];
+/// The same of the hour to come against those that have been judged: it may be a busy one.
+const BUSY: (f32, f32, f32) = (1000.0, 0.83, 0.85);
 /// The log likelihood of an independent error counts for so much.
 const TEMPER: f32 = 0.13;
 /// Squared errors count up to so many times their expectation.
@@ -69,6 +73,12 @@ impl Scales {
             Some((_, same, larger)) => self.unforeseen(same + (1.0 - same) * foreseen, larger),
             None => self.further(),
         }
+    }
+
+    /// What they may be in the time to come at `horizon` s, as [`Scales::ahead`] has it: what has been seen does not tell.
+    pub fn to_come(&self, horizon: f32, foreseen: f32) -> Self {
+        let (from, same, larger) = BUSY;
+        if horizon < from { *self } else { self.unforeseen(same + (1.0 - same) * foreseen, larger) }
     }
 
     /// About the same.
@@ -251,7 +261,7 @@ mod tests {
     }
 
     fn factor(calibration: &Calibration<96>) -> f32 {
-        calibration.factor(&calibration.scales(&Scales::FIRST.ahead(1024.0, 0.0)))
+        calibration.factor(&calibration.scales(&Scales::FIRST.ahead(14_400.0, 0.0)))
     }
 
     #[test]
@@ -272,6 +282,17 @@ mod tests {
     #[test]
     fn few_errors_widen() {
         assert!(factor(&learnt(1e-6, 1e-6, 0.0, 2)) > 1.2 * factor(&learnt(1e-6, 1e-6, 0.0, 35)));
+    }
+
+    #[test]
+    fn calm_hours_do_not_promise_a_calm_one() {
+        let calm = learnt(1e-6, 1e-6, 0.0, 1000).scales(&Scales::FIRST);
+        let at = |horizon, foreseen| calm.to_come(horizon, foreseen).half_width() / calm.half_width();
+        assert_eq!(at(256.0, 0.0), 1.0);
+        let hours = at(1024.0, 0.0);
+        assert!((1.2..2.5).contains(&hours) && at(14_400.0, 0.0) == hours, "{hours}");
+        // Who foresees the room and the day is not surprised.
+        assert!(at(1024.0, 0.9) < 1.1 && at(1024.0, 1.0) == 1.0, "{}", at(1024.0, 0.9));
     }
 
     #[test]

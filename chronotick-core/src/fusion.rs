@@ -221,12 +221,13 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize, const L: us
                     node.log_weight
                 };
                 let fused = node.frozen_at(at, line).unwrap_or_else(|| node.fuse(&log_weight, &ask(node.horizon)));
+                // Squared: a model that has a share before it has shown anything foresees less than it says.
+                let (horizon, foreseen) = (node.horizon / self.scale, fused.moved * fused.moved);
                 if i > 0 {
-                    // Squared: a model that has a share before it has shown anything foresees less than it says.
-                    scales = scales.ahead(node.horizon / self.scale, fused.moved * fused.moved);
+                    scales = scales.ahead(horizon, foreseen);
                 }
                 scales = node.calibration.scales(&scales);
-                let factor = node.calibration.factor(&scales);
+                let factor = node.calibration.factor(&scales.to_come(horizon, foreseen));
                 // Nobody knows the further future better than the nearer one.
                 widest = widest.max(factor * fused.deviation);
                 Ahead { displacement: fused.displacement, half_width: widest }
