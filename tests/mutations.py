@@ -27,6 +27,8 @@ MISTAKES = [
      "let z = track.bank.reference().since(sample.offset).as_secs_f64()"),
     ("what a longer path adds added once more", CORE + "pipeline.rs", "as_secs_f64() - trust.asymmetry;", "as_secs_f64() + trust.asymmetry;",
      "correction_mathematics"),
+    ("what sources disagree about left out of the interval", CORE + "pipeline/ahead.rs",
+     "let half = if S > 1 {", "let half = if S > 99 {", "correction_mathematics"),
     ("half the delay dropped from the bound", CORE + "sample.rs",
      "Span::from_nanos(self.delay.as_nanos() / 2 + self.delay.as_nanos() % 2)", "Span::from_nanos(self.delay.as_nanos() / 4)"),
     ("root distance dropped from the bound", CORE + "sample.rs", ".saturating_add(self.root_distance)", ""),

@@ -35,6 +35,8 @@ pub mod sample_filter;
 
 pub mod selection;
 
+mod disagreement;
+
 pub mod sources;
 
 pub mod estimator;

@@ -20,7 +20,7 @@ use crate::fusion::{Fused, Fusion, MOST_EXPERTS};
 use crate::hard_bound::HardBound;
 use crate::opinions::Opinions;
 use crate::sample::{Sample, SampleError, SourceId};
-use crate::sample_filter::{SampleFilter, Trust};
+use crate::sample_filter::Trust;
 use crate::selection::{Undecided, Verdict};
 use crate::sources::Sources;
 use crate::units::{Local, Rate, Span, Timestamp, Variance};
@@ -376,7 +376,8 @@ impl<
         let before = self.fusion.fuse(0, &Opinions::ahead(&track.bank, &self.active, 0.0));
         let innovation = z - (track.bank.line().x + f64::from(before.displacement));
         let claimed = Variance::new(f64::from(before.deviation * before.deviation));
-        self.sources.filters[usize::from(sample.source.0)].learn(trust, innovation, claimed);
+        let elapsed = sample.local.since(track.last.local).as_secs_f64() / self.scale;
+        self.sources.learn(sample, trust, innovation, claimed, elapsed);
         track.bank.update(&Exchange { z, half: trust.half, blur: trust.blur.value() });
         let line = track.bank.line();
         let present = Opinions::ahead(&track.bank, &self.active, 0.0);
@@ -398,7 +399,7 @@ impl<
         let max_rate = self.config.max_rate.value();
         self.fusion.forget_frozen();
         self.forget_answers();
-        self.sources.filters.iter_mut().for_each(SampleFilter::begin_anew);
+        self.sources.begin_anew();
         // Whoever is lost with a rate from an earlier run does not begin with it again.
         let known = self.warm_start.take().map(|known| (known.rate.value(), known.deviation.value()));
         let (rate, deviation) = known.unwrap_or((0.0, max_rate / 3.0));

@@ -20,7 +20,7 @@
 //! **Numerics.** All of it is f32: these are means over some hundred innovations, of which the third digit is chance.
 //!
 //! **Weaknesses.** A constant asymmetry of the path at minimum delay is invisible to any single source; the hard bound
-//! covers it, this box does not.
+//! covers it, this box does not. What several of them show is in `disagreement.rs`.
 
 use crate::paths::{Detour, Paths};
 use crate::propagation::{Delays, Propagation};

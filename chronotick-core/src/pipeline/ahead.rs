@@ -190,6 +190,7 @@ impl<
         });
         let bound = passed.fold(self.hard.half_width(at, offset), Span::max);
         let half = between(c0.half_width, c1.half_width);
+        let half = if S > 1 { libm::hypot(half, self.sources.disagreement.half_width()) } else { half };
         let claimed = if half.is_finite() { Span::from_secs_f64(half) } else { Span::MAX };
         Estimate {
             offset,

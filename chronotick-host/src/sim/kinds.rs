@@ -57,6 +57,8 @@ pub enum Kind {
     BimodalWan,
     /// The day behind a path that is 30 ms longer one way for half an hour, and then for half an hour is not.
     DetourWan,
+    /// The day behind four servers, each path of a length and an asymmetry of its own.
+    ServersWan,
     /// A question every 128 s over a noisy path with outages.
     SparseWan,
     /// A temperature-compensated oscillator in a room.
@@ -77,7 +79,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::QuietLan,
         Self::RoomLan,
         Self::DayLan,
@@ -87,6 +89,7 @@ impl Kind {
         Self::WarmUp,
         Self::BimodalWan,
         Self::DetourWan,
+        Self::ServersWan,
         Self::SparseWan,
         Self::TcxoLan,
         Self::OcxoLan,
@@ -111,6 +114,7 @@ impl Kind {
             Self::WarmUp => "warm-up",
             Self::BimodalWan => "bimodal-wan",
             Self::DetourWan => "detour-wan",
+            Self::ServersWan => "servers-wan",
             Self::SparseWan => "sparse-wan",
             Self::TcxoLan => "tcxo-lan",
             Self::OcxoLan => "ocxo-lan",
@@ -141,6 +145,7 @@ impl Kind {
             Self::WarmUp => "a machine switched on cold",
             Self::BimodalWan => "four in five exchanges on a longer way back",
             Self::DetourWan => "the same day over a path that is 30 ms longer one way half an hour at a time",
+            Self::ServersWan => "the same day behind four servers, each path asymmetric by a twentieth or so",
             Self::SparseWan => "a question every 128 s over a noisy path with outages",
             Self::TcxoLan => "a temperature-compensated oscillator in a room",
             Self::OcxoLan => "an oven-controlled oscillator",
@@ -203,6 +208,10 @@ impl Kind {
                 (e.day, e.weather) = (3.0, 0.5);
                 *s = wan();
                 (s.detour, s.detour_delay, s.detour_spell) = (0.5, 3e-2, 900.0);
+            }
+            Self::ServersWan => {
+                (e.day, e.weather) = (3.0, 0.5);
+                world.servers = (0..4).map(|index| far(index, &mut random)).collect();
             }
             Self::SparseWan => {
                 *s = wan();
@@ -302,6 +311,16 @@ fn wan() -> ServerParams {
         wobble: 5e-5,
         ..Default::default()
     }
+}
+
+/// The `index`-th server of several at 4 to 60 ms there and back, a twentieth of it the standard deviation of half the difference.
+fn far(index: u8, random: &mut Random) -> ServerParams {
+    let base = 2e-3 * 15.0f64.powf(random.random::<f64>());
+    let apart = 0.05 * normal(random);
+    let mut server = ServerParams { poll: 32.0, first_poll: 3.0 * f64::from(index), ..wan() };
+    server.forward.base = base * (1.0 + apart);
+    server.backward.base = base * (1.0 - apart);
+    server
 }
 
 /// The step that resolves the polls and the temperature's lags without wasting time.
