@@ -396,15 +396,23 @@ fn a_worker_at_rest_takes_less_than_half_a_percent_of_a_core() {
     }
     let worker = format!("/proc/{}/schedstat", supervisor.health().pid.expect("the worker runs"));
     let service = "/proc/thread-self/schedstat";
-    let (before, started) = ((on_processor(&worker), on_processor(service)), Instant::now());
-    while started.elapsed() < Duration::from_secs(4) {
-        supervisor.poll(Instant::now());
-        std::thread::sleep(Duration::from_millis(250));
+    // Whatever else runs on a machine can only add to what they take: a stretch in which both take little is proof.
+    let mut tries = 5;
+    loop {
+        let (before, started) = ((on_processor(&worker), on_processor(service)), Instant::now());
+        while started.elapsed() < Duration::from_secs(4) {
+            supervisor.poll(Instant::now());
+            std::thread::sleep(Duration::from_millis(250));
+        }
+        let most = u64::try_from(started.elapsed().as_nanos() / 200).expect("a few seconds");
+        let (worker, service) = (on_processor(&worker) - before.0, on_processor(service) - before.1);
+        println!("at rest: worker {worker} ns, service {service} ns of {} ns", 200 * most);
+        if worker < most && service < most {
+            break;
+        }
+        tries -= 1;
+        assert!(tries > 0, "worker {worker} ns, service {service} ns, at most {most} ns");
     }
-    let most = u64::try_from(started.elapsed().as_nanos() / 200).expect("a few seconds");
-    let (worker, service) = (on_processor(&worker) - before.0, on_processor(service) - before.1);
-    println!("at rest: worker {worker} ns, service {service} ns of {} ns", 200 * most);
-    assert!(worker < most && service < most, "worker {worker} ns, service {service} ns, at most {most} ns");
 }
 
 #[test]
