@@ -70,15 +70,15 @@ impl Scales {
     /// pattern that have a part of `foreseen` in the forecast know of rooms and days, so that these are no surprise to it.
     pub fn ahead(&self, horizon: f32, foreseen: f32) -> Self {
         match SURPRISES.into_iter().find(|&(from, ..)| horizon >= from) {
-            Some((_, same, larger)) => self.unforeseen(same + (1.0 - same) * foreseen, larger),
+            Some((_, same, larger)) => self.unforeseen(same, larger, foreseen),
             None => self.further(),
         }
     }
 
-    /// What they may be in the time to come at `horizon` s, as [`Scales::ahead`] has it: what has been seen does not tell.
+    /// What they may be in the time to come, having been these so far; `horizon` and `foreseen` as for [`Scales::ahead`].
     pub fn to_come(&self, horizon: f32, foreseen: f32) -> Self {
         let (from, same, larger) = BUSY;
-        if horizon < from { *self } else { self.unforeseen(same + (1.0 - same) * foreseen, larger) }
+        if horizon < from { *self } else { self.unforeseen(same, larger, foreseen) }
     }
 
     /// About the same.
@@ -95,9 +95,10 @@ impl Scales {
         Self(out)
     }
 
-    /// Larger, and nobody knows how much: `same` is the probability that it is not, and `larger` that of every larger scale against
-    /// the one before it.
-    fn unforeseen(&self, same: f32, larger: f32) -> Self {
+    /// Larger, and nobody knows how much: `same` is the probability that it is not, of what is not `foreseen`, and `larger` that of every
+    /// larger scale against the one before it.
+    fn unforeseen(&self, same: f32, larger: f32, foreseen: f32) -> Self {
+        let same = same + (1.0 - same) * foreseen;
         let mut out = [0.0; SCALES];
         let (mut below, mut total) = (0.0, 0.0);
         for (out, probability) in out.iter_mut().zip(self.0) {

@@ -84,23 +84,19 @@ impl<const S: usize> Disagreement<S> {
         }
         // All that errs alike is the clock's, not a path's.
         let common = self.sources.iter().map(|seen| seen.away).sum::<f32>() / total;
-        let (mut squares, mut own) = (0.0, 0.0);
+        let (mut squares, mut own, mut apart) = (0.0, 0.0, 0.0);
         for seen in heard() {
             let (w, away, delay) = (seen.weight / total, seen.away / seen.weight - common, seen.delay / seen.weight);
             squares += w * away * away;
             own += w * delay * (w * delay);
+            apart += w * (1.0 - 2.0 * w) * delay * delay;
         }
         // The means themselves are known only so well.
         squares = (squares - count as f32 / total).max(0.0);
-        let expected: f32 = heard()
-            .map(|seen| {
-                let (w, delay) = (seen.weight / total, seen.delay / seen.weight);
-                w * ((1.0 - 2.0 * w) * delay * delay + own)
-            })
-            .sum();
         let few = 1.0 + FEW / (count - 1) as f32;
-        let variance = few * few * squares * own / expected;
-        if variance.is_finite() { variance } else { 0.0 }
+        let variance = few * few * squares * own / (apart + own);
+        // Beside a source that has nearly all of the information, rounding may leave nothing, or less, to divide by.
+        if variance > 0.0 && variance.is_finite() { variance } else { 0.0 }
     }
 }
 
@@ -144,6 +140,16 @@ mod tests {
         // Two per cent of 40 ms away, beside 0.2 ms that are known a thousand times better.
         let beside = deviation([(0.0, 1e-12, 2e-4), (8e-4, 1e-9, 4e-2)]);
         assert!(beside > 1e-6 && beside < 2e-5, "{beside}");
+    }
+
+    #[test]
+    fn a_source_with_nearly_all_of_the_information_leaves_a_number() {
+        for share in [1e-3, 1e-5, 2e-6, 1e-6, 1e-9] {
+            for delay in [1e-6, 2e-4, 4e-2] {
+                let beside = deviation([(0.0, 1e-12, 2e-4), (1e-4, 1e-12 / share, delay)]);
+                assert!((0.0..1e-2).contains(&beside), "{share} {delay}: {beside}");
+            }
+        }
     }
 
     #[test]

@@ -313,7 +313,7 @@ fn wan() -> ServerParams {
     }
 }
 
-/// The `index`-th server of several at 4 to 60 ms there and back, a twentieth of it the standard deviation of half the difference.
+/// The `index`-th server of several at 4 to 60 ms there and back, with ways that differ by a twentieth of that (one standard deviation).
 fn far(index: u8, random: &mut Random) -> ServerParams {
     let base = 2e-3 * 15.0f64.powf(random.random::<f64>());
     let apart = 0.05 * normal(random);
