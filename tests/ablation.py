@@ -21,7 +21,7 @@ HORIZONS = (0, 16, 64, 256, 1024, 4096, 14400)
 VOICES = ("none", "chronos", "ttm", "both")
 DRAWS = 1000
 SHORTEST_BLOCK = 7200.0
-KINDS = ("filter", "temperature", "hold", "reversion", "drift", "daily", "near model", "far model")
+KINDS = ("filter", "temperature", "hold", "reversion", "drift", "daily", "cycle", "near model", "far model")
 
 
 def columns(path):

@@ -268,21 +268,26 @@ proptest! {
     }
 }
 
-/// RMS error in ns of the forecasts of four hours made in the third day and a half of a clock with a daily cycle of 0.1 ppm.
-macro_rules! error_on_the_third_day {
-    ($pipeline:expr) => {{
-        let mut pipeline = $pipeline;
-        let day = |local: i64| std::f64::consts::TAU * local as f64 / 86_400e9;
-        let truth = |local: i64| Offset::from_secs_f64(1.375e-3 * day(local).sin()).as_nanos();
+/// A host's pipeline that knows neither of days nor of cycles.
+type Patternless = Pipeline<Bank<10, 4, 6, 0, 0>, Fusion<34, 7, 64, 96, 2>>;
+
+/// RMS error in ns of the forecasts of `$ahead` s by a clock whose rate goes round by 0.1 ppm in `$period` s, over the last two fifths
+/// of 4,500 exchanges, one every `$poll` s.
+macro_rules! error_of_a_cycle {
+    ($pipeline:expr, $period:expr, $poll:expr, $ahead:expr) => {{
+        let (mut pipeline, period): (_, f64) = ($pipeline, $period);
+        let phase = |local: i64| std::f64::consts::TAU * local as f64 / (period * 1e9);
+        let swing = 1e-7 * period / std::f64::consts::TAU;
+        let truth = |local: i64| Offset::from_secs_f64(swing * phase(local).sin()).as_nanos();
         let (mut sum, mut count) = (0.0f64, 0u32);
         for i in 0..4500i64 {
-            let local = SECOND + 64 * SECOND * i;
-            // Queues of up to 60 us each way, without a pattern of a day.
+            let local = SECOND + $poll * SECOND * i;
+            // Queues of up to 60 us each way, without a pattern.
             let (out, back) = (i * 7919 % 60_013, i * 104_729 % 60_029);
             let s = sample(local, truth(local) + (out - back) / 2, 100_000 + out + back);
             pipeline.handle_sample(s.local, &s).unwrap();
             if i > 2800 && i % 16 == 0 {
-                let at = local + 14_400 * SECOND;
+                let at = local + $ahead * SECOND;
                 let said = pipeline.estimate(Timestamp::from_nanos(at)).unwrap().offset.as_nanos();
                 sum += ((said - truth(at)) as f64).powi(2);
                 count += 1;
@@ -294,11 +299,22 @@ macro_rules! error_on_the_third_day {
 
 #[test]
 fn days_that_are_alike_are_known() {
-    type Dayless = Pipeline<Bank<10, 4, 6, 0>, Fusion<34, 7, 64, 96, 2>>;
-    let with: Pipeline = Pipeline::new(Config::default());
-    let without: Dayless = Dayless::new(Config::default());
-    let (with, without) = (error_on_the_third_day!(with), error_on_the_third_day!(without));
+    let [with, without] = [
+        error_of_a_cycle!(<Pipeline>::new(Config::default()), 86_400.0, 64, 14_400),
+        error_of_a_cycle!(Patternless::new(Config::default()), 86_400.0, 64, 14_400),
+    ];
     assert!(with < 0.5 * without, "{with} ns, without the daily pattern {without} ns");
+}
+
+#[test]
+fn what_goes_round_is_known_whatever_its_period() {
+    for period in [1100.0, 2000.0, 3600.0, 5500.0] {
+        let [with, without] = [
+            error_of_a_cycle!(<Pipeline>::new(Config::default()), period, 8, 1024),
+            error_of_a_cycle!(Patternless::new(Config::default()), period, 8, 1024),
+        ];
+        assert!(with < 0.6 * without, "{period} s: {with} ns, without a cycle {without} ns");
+    }
 }
 
 /// Four sources whose paths are some hundred microseconds less symmetric than they seem: the interval knows it, and of four that agree

@@ -19,7 +19,7 @@
 //! **Models.** They are not of the bank: nothing is weighed against them. They are told what the bank expects and say what is to be
 //! added to it. Each moves the bank's forecast by a share of that, which its errors on this clock have earned. So does its claim,
 //! in the logarithm. The daily pattern is one of the bank, in whose middle it is seldom heard, since all others go on as they are: where
-//! days are alike it earns a share as well.
+//! days are alike it earns a share as well. So does a cycle, which says nothing most of the time and is of the bank no more than a model.
 //!
 //! **Calibration.** The fused forecast is frozen too, and its errors calibrate its claims: [`crate::calibration`].
 //!
@@ -48,10 +48,15 @@ const LATEST: f32 = 32.0;
 /// The models are the last so many experts.
 const MODELS: usize = 2;
 
-/// The expert that is stacked upon the bank as number `slot`: the near and the far model, and then the daily pattern, which has its
-/// place before them.
-const fn stacked<const E: usize>(slot: usize) -> usize {
-    if slot < MODELS { E - MODELS + slot } else { E - 1 - slot }
+/// The expert that is number `slot` of `count` that are stacked upon the bank: the near and the far model, and then the daily pattern
+/// and the cycle, which have their places before them.
+const fn stacked<const E: usize>(slot: usize, count: usize) -> usize {
+    if slot < MODELS { E - MODELS + slot } else { E - count + slot - MODELS }
+}
+
+/// How many of the experts are of the bank: all but the models and the cycle, which is the fourth of those that are `stacked` upon it.
+const fn bank<const E: usize>(stacked: usize) -> usize {
+    E - MODELS - (stacked == 4) as usize
 }
 
 /// The horizons, in s for a time scale of one.
@@ -73,9 +78,9 @@ pub const fn horizons<const K: usize>() -> [f64; K] {
 pub(crate) const MOST_EXPERTS: usize = 1 << 6;
 
 /// The experts' weights and forecasts under test at every horizon: `E` experts, `K` horizons, `P` frozen forecasts and `C`
-/// scores for calibration per horizon. `L` experts earn shares: three where there is a daily pattern, else the two models.
+/// scores for calibration per horizon. `L` experts earn shares: the two models, and the daily pattern and the cycle where there are these.
 #[derive(Clone, Debug)]
-pub struct Fusion<const E: usize = 35, const K: usize = 7, const P: usize = 64, const C: usize = 96, const L: usize = 3>
+pub struct Fusion<const E: usize = 36, const K: usize = 7, const P: usize = 64, const C: usize = 96, const L: usize = 4>
 {
     nodes: [Node<E, P, C, L>; K],
     /// The fused extrapolation, made when it is first asked for.
@@ -100,7 +105,7 @@ pub struct Fused {
     pub slope: f32,
     /// Claimed standard deviation before calibration, s.
     pub deviation: f32,
-    /// How far it went the way to the models and the daily pattern, from 0 to 1.
+    /// How far it went the way to the models, the daily pattern and the cycle, from 0 to 1.
     pub moved: f32,
 }
 
@@ -134,12 +139,12 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize, const L: us
         self.nodes[node].horizon
     }
 
-    /// The experts' weights at `node`, one in all: those of the bank, of which each model that is `heard`, and then the daily pattern,
+    /// The experts' weights at `node`, one in all: those of the bank, of which each model that is `heard`, then the daily pattern, then the cycle,
     /// takes its share.
     pub fn weights(&self, node: usize, heard: [bool; MODELS]) -> [f32; E] {
         let node = &self.nodes[node];
         let mut weights = [0.0; E];
-        for (weight, &log) in weights.iter_mut().zip(&node.log_weight).take(E - MODELS) {
+        for (weight, &log) in weights.iter_mut().zip(&node.log_weight).take(bank::<E>(L)) {
             *weight = evidence::exp(log);
         }
         let total: f32 = weights.iter().sum();
@@ -147,7 +152,7 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize, const L: us
         for (slot, share) in node.shares.iter().enumerate().filter(|&(slot, _)| *heard.get(slot).unwrap_or(&true)) {
             let share = share.towards(0.0);
             weights = weights.map(|weight| weight * (1.0 - share));
-            weights[stacked::<E>(slot)] += share;
+            weights[stacked::<E>(slot, L)] += share;
         }
         weights
     }

@@ -18,8 +18,8 @@ pub struct Opinions<const E: usize> {
 
 impl<const E: usize> Opinions<E> {
     /// What they say about `h` seconds after the last sample.
-    pub(crate) fn ahead<const F: usize, const T: usize, const R: usize, const Y: usize>(
-        bank: &Bank<F, T, R, Y>,
+    pub(crate) fn ahead<const F: usize, const T: usize, const R: usize, const Y: usize, const W: usize>(
+        bank: &Bank<F, T, R, Y, W>,
         active: &[Option<Active>; 2],
         h: f32,
     ) -> Self {

@@ -46,7 +46,7 @@ const SETTLED: u64 = 16;
 const RENEWAL: Span = Span::from_secs(1);
 
 /// The state machine. Its stages carry its capacities; those of a plain `Pipeline` suit a host, and a smaller one is for
-/// example `Pipeline<Bank<3, 1, 0, 0>, Fusion<10, 4, 2, 40, 2>, Window<64, 16>, Sources<1, 64>>`, where the numbers of
+/// example `Pipeline<Bank<3, 1, 0, 0, 0>, Fusion<10, 4, 2, 40, 2>, Window<64, 16>, Sources<1, 64>>`, where the numbers of
 /// experts and of those that earn shares must be what [`experts`] and [`stacked`] say of the bank.
 #[derive(Clone, Debug)]
 pub struct Pipeline<B = Bank, J = Fusion, W = Window, S = Sources> {
@@ -95,6 +95,7 @@ impl<
     const T: usize,
     const R: usize,
     const Y: usize,
+    const W: usize,
     const E: usize,
     const K: usize,
     const P: usize,
@@ -104,12 +105,13 @@ impl<
     const M: usize,
     const S: usize,
     const D: usize,
-> Pipeline<Bank<F, T, R, Y>, Fusion<E, K, P, C, L>, Window<N, M>, Sources<S, D>>
+> Pipeline<Bank<F, T, R, Y, W>, Fusion<E, K, P, C, L>, Window<N, M>, Sources<S, D>>
 {
     /// A pipeline that has heard nothing yet.
     pub fn new(config: Config) -> Self {
-        const { assert!(E == experts(F, T, R, Y) && E <= MOST_EXPERTS, "E counts the experts") };
-        const { assert!(L == stacked(Y), "L counts those that earn shares") };
+        const { assert!(E == experts(F, T, R, Y, W) && E <= MOST_EXPERTS, "E counts the experts") };
+        const { assert!(L == stacked(Y, W), "L counts those that earn shares") };
+        const { assert!(W == 0 || (W == 1 && Y > 0), "one looks for a cycle, beside a daily pattern") };
         let scale = (config.forecast_step.as_secs_f64() / 64.0).max(1e-6);
         Self {
             config,
@@ -118,7 +120,7 @@ impl<
             sources: Sources::expecting(usize::from(config.sources)),
             hard: HardBound::new(config.max_rate, config.max_drift, config.counter_resolution),
             track: None,
-            fusion: Fusion::new(Bank::<F, T, R, Y>::prior(), Bank::<F, T, R, Y>::handicap(), scale),
+            fusion: Fusion::new(Bank::<F, T, R, Y, W>::prior(), Bank::<F, T, R, Y, W>::handicap(), scale),
             window: Window::new(config.forecast_step),
             asked: [None; 2],
             asked_at: [0; 2],
@@ -302,7 +304,7 @@ impl<
 
     /// What kind of expert `index` is.
     pub const fn family(&self, index: usize) -> Family {
-        Family::of(index, F, T, R, Y)
+        Family::of(index, F, T, R, Y, W)
     }
 
     /// The experts' weights at horizon `node`, one in all. A model counts while there is an answer of it.

@@ -17,9 +17,11 @@ const TEMPERATURE_FILTERS: usize = 1;
 const REVERSIONS: usize = 0;
 /// Bins of the daily pattern.
 const DAY_BINS: usize = 0;
+/// Who looks for a cycle of the rate.
+const CYCLES: usize = 0;
 /// What follows from all of these.
-const EXPERTS: usize = experts(FILTERS, TEMPERATURE_FILTERS, REVERSIONS, DAY_BINS);
-const STACKED: usize = stacked(DAY_BINS);
+const EXPERTS: usize = experts(FILTERS, TEMPERATURE_FILTERS, REVERSIONS, DAY_BINS, CYCLES);
+const STACKED: usize = stacked(DAY_BINS, CYCLES);
 /// Horizons at which the experts are judged: see [`chronotick_core::fusion::horizons`].
 const HORIZONS: usize = 4;
 /// Forecasts under test at each.
@@ -35,7 +37,7 @@ const DELAYS: usize = 64;
 
 /// The core's pipeline with capacities that fit a microcontroller.
 pub type EdgePipeline = Pipeline<
-    Bank<FILTERS, TEMPERATURE_FILTERS, REVERSIONS, DAY_BINS>,
+    Bank<FILTERS, TEMPERATURE_FILTERS, REVERSIONS, DAY_BINS, CYCLES>,
     Fusion<EXPERTS, HORIZONS, FROZEN, SCORES, STACKED>,
     Window<FINE_CELLS, COARSER_CELLS>,
     Sources<SOURCES, DELAYS>,
@@ -72,6 +74,7 @@ impl<
     const T: usize,
     const R: usize,
     const Y: usize,
+    const W: usize,
     const E: usize,
     const K: usize,
     const P: usize,
@@ -81,7 +84,7 @@ impl<
     const M: usize,
     const S: usize,
     const D: usize,
-> AnyPipeline for Pipeline<Bank<F, T, R, Y>, Fusion<E, K, P, C, L>, Window<N, M>, Sources<S, D>>
+> AnyPipeline for Pipeline<Bank<F, T, R, Y, W>, Fusion<E, K, P, C, L>, Window<N, M>, Sources<S, D>>
 {
     type Request = ForecastRequest<N, M>;
 

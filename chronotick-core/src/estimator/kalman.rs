@@ -133,6 +133,11 @@ impl Kalman {
         self.p[3]
     }
 
+    /// Power of the assumed random walk of the rate, (s/s)^2/s.
+    pub const fn wander(&self) -> f32 {
+        self.q
+    }
+
     /// The slope of the offset at temperature `u`.
     pub fn rate(&self, u: f64) -> f64 {
         self.r + self.k * u

@@ -13,18 +13,25 @@
 //! 4. mean reversion: the rate returns to its average over several time constants;
 //! 5. damped drift: the rate moves on away from its average, as fast as it has, and comes to rest;
 //! 6. the daily pattern, once more than a day is known;
-//! 7. the models' medians (filled in by the pipeline).
+//! 7. the cycle, while there is one: [`cycle`];
+//! 8. the models' medians (filled in by the pipeline).
 //!
 //! **Numerics.** Offsets inside are f64 seconds relative to an integer-nanosecond reference, moved along so that no digits are
 //! lost however long the clock runs. What an expert says is f32, as its distance from the base line: seven digits of that
 //! are some of its nanoseconds' thousandths.
 
+mod cycle;
 pub mod exchange;
+mod family;
 pub mod kalman;
+
+pub use family::{Family, experts, stacked};
 
 use core::ops::{Add, Div, Mul, Sub};
 
+use cycle::Cycles;
 use exchange::Exchange;
+use family::drifts;
 use kalman::{Kalman, Step};
 
 use crate::decay::forgotten;
@@ -60,96 +67,9 @@ const HOLDS: usize = 2;
 /// Experts per temperature filter.
 const PER_TEMPERATURE: usize = WAYS.len();
 
-/// How many experts there are with a [`Bank`] of these capacities, one for each model among them.
-pub const fn experts(filters: usize, temperature_filters: usize, reversions: usize, day_bins: usize) -> usize {
-    filters + temperature_filters * PER_TEMPERATURE + HOLDS + reversions + drifts(reversions) + stacked(day_bins)
-}
-
-/// How many of them are stacked upon the others: the two models, and the daily pattern where there is one.
-pub const fn stacked(day_bins: usize) -> usize {
-    if day_bins > 0 { 3 } else { 2 }
-}
-
-/// How many of them follow a drift: with the averages that `reversions` need.
-const fn drifts(reversions: usize) -> usize {
-    let averages = reversions.div_ceil(REVERSIONS_PER_AVERAGE);
-    if averages < DRIFTS.len() { averages } else { DRIFTS.len() }
-}
-
 /// Which of `filters` temperature filters take the crystal to be behind the thermometer: every other one, but never all.
 const fn lags(index: usize, filters: usize) -> bool {
     filters > 1 && index & 1 == 0
-}
-
-/// What kind of expert an index stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// A line of one of the filters.
-    Filter,
-    /// A line that follows the temperature.
-    Temperature,
-    /// The present offset, held.
-    Hold,
-    /// A rate that returns to its mean.
-    Reversion,
-    /// A rate that moves on away from its mean.
-    Drift,
-    /// The daily pattern.
-    Daily,
-    /// The near model.
-    NearModel,
-    /// The far model.
-    FarModel,
-}
-
-impl Family {
-    /// All of them, in the order of their experts.
-    pub const ALL: [Self; 8] = [
-        Self::Filter,
-        Self::Temperature,
-        Self::Hold,
-        Self::Reversion,
-        Self::Drift,
-        Self::Daily,
-        Self::NearModel,
-        Self::FarModel,
-    ];
-
-    /// The kind of expert `index` of a [`Bank`] of these capacities.
-    pub const fn of(
-        index: usize,
-        filters: usize,
-        temperature_filters: usize,
-        reversions: usize,
-        day_bins: usize,
-    ) -> Self {
-        let all = experts(filters, temperature_filters, reversions, day_bins);
-        let holds = filters + temperature_filters * PER_TEMPERATURE;
-        match index {
-            i if i < filters => Self::Filter,
-            i if i < holds => Self::Temperature,
-            i if i < holds + HOLDS => Self::Hold,
-            i if i < holds + HOLDS + reversions => Self::Reversion,
-            i if i < holds + HOLDS + reversions + drifts(reversions) => Self::Drift,
-            i if i + 2 < all => Self::Daily,
-            i if i + 2 == all => Self::NearModel,
-            _ => Self::FarModel,
-        }
-    }
-
-    /// For people.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Filter => "filter",
-            Self::Temperature => "temperature",
-            Self::Hold => "hold",
-            Self::Reversion => "reversion",
-            Self::Drift => "drift",
-            Self::Daily => "daily",
-            Self::NearModel => "near model",
-            Self::FarModel => "far model",
-        }
-    }
 }
 
 /// Offset beyond the base line at a horizon, its slope there, and the variance the expert claims.
@@ -173,9 +93,9 @@ pub struct Line {
 }
 
 /// The filters and averages: `F` filters, `T` that learn the response to temperature, `R` mean-reversion experts (at most 6, and
-/// the drifts that their averages tell) and a daily pattern in `Y` bins (none: no such expert).
+/// the drifts that their averages tell), a daily pattern in `Y` bins (none: no such expert) and `W` that look for a cycle, one or none.
 #[derive(Clone, Debug)]
-pub struct Bank<const F: usize = 10, const T: usize = 4, const R: usize = 6, const Y: usize = 48> {
+pub struct Bank<const F: usize = 10, const T: usize = 4, const R: usize = 6, const Y: usize = 48, const W: usize = 1> {
     plain: [Kalman; F],
     warm: [Kalman; T],
     /// Which plain filter the averages and the base line follow.
@@ -184,6 +104,8 @@ pub struct Bank<const F: usize = 10, const T: usize = 4, const R: usize = 6, con
     at: Timestamp<Local>,
     temperature: Option<Warmth>,
     averages: [Average<f64>; AVERAGES.len()],
+    /// None, where there is no room for them.
+    cycles: [Cycles; W],
     day: Day<Y>,
     scale: f32,
     max_rate: f64,
@@ -237,7 +159,7 @@ struct Day<const Y: usize> {
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "what is said under Numerics")]
-impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, R, Y> {
+impl<const F: usize, const T: usize, const R: usize, const Y: usize, const W: usize> Bank<F, T, R, Y, W> {
     /// A bank started by the first sample: offset `z` of variance `var_z` at `at`. `rate` is that of the oscillator as far as it
     /// is known beforehand, and its variance.
     pub fn new(at: Timestamp<Local>, z: Offset, var_z: f64, rate: (f64, f64), max_rate: f64, scale: f64) -> Self {
@@ -252,6 +174,7 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, 
             temperature: None,
             averages: [Average::default(); AVERAGES.len()],
             day: Day { bins: [Average::default(); Y], known: 0.0 },
+            cycles: core::array::from_fn(|_| Cycles::new(at)),
             scale: scale as f32,
             max_rate,
         }
@@ -342,6 +265,9 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, 
 
     /// Takes in what an exchange says of the time advanced to.
     pub fn update(&mut self, exchange: &Exchange) {
+        for cycles in &mut self.cycles {
+            cycles.update(self.at, exchange, &self.plain[self.lead], f64::from(self.scale));
+        }
         for filter in &mut self.plain {
             filter.confine(exchange);
         }
@@ -363,6 +289,9 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, 
         let shift = moved.as_secs_f64();
         for filter in self.plain.iter_mut().chain(&mut self.warm) {
             filter.rebase(shift);
+        }
+        for cycles in &mut self.cycles {
+            cycles.rebase(shift);
         }
         Some(shift)
     }
@@ -401,8 +330,15 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, 
             let (moved, change) = returns.towards(DRIFT_LASTS * (lead.r - mean) as f32, time);
             say(first + index, relative(line, lead, moved, change, h));
         }
+        let first = first + drifts(R);
         if let Some((area, then)) = self.day.change(self.at, f64::from(h), f64::from(self.scale)) {
-            say(first + drifts(R), relative(line, lead, area as f32, then as f32, h));
+            say(first, relative(line, lead, area as f32, then as f32, h));
+        }
+        let first = first + usize::from(Y > 0);
+        for cycles in &self.cycles {
+            if let Some(said) = cycles.ahead(self.at, line, h, lead, f64::from(self.scale)) {
+                say(first, said);
+            }
         }
     }
 
@@ -447,16 +383,16 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize> Bank<F, T, 
 
     /// What each expert's evidence must overcome at every horizon, as a log weight. A line that follows the filter has the benefit
     /// of the doubt; holding still would spoil every free-running clock for as long as nobody has seen it fail. The models are weighed
-    /// elsewhere and stand here for experts of which nothing is known.
+    /// elsewhere and stand here for experts of which nothing is known. A cycle, which says nothing as a rule, is heard by its share alone.
     pub fn handicap<const E: usize>() -> [f32; E] {
         const HOLD: f32 = -4.0;
-        const MODEL: f32 = -3.0;
+        const STACKED: f32 = -3.0;
         const REVERSION: f32 = -2.0;
         let first = F + T * PER_TEMPERATURE;
         let holds = first..first + HOLDS;
         core::array::from_fn(|i| match i {
             i if holds.contains(&i) => HOLD,
-            i if i >= E - 2 => MODEL,
+            i if i >= E - 2 - W => STACKED,
             i if i >= holds.end => REVERSION,
             _ => 0.0,
         })

@@ -1,7 +1,7 @@
 //! One horizon: the forecasts under test there, what the experts' errors were, and what follows for their weights.
 
 use super::stack::Share;
-use super::{Fused, MODELS, MOST_EXPERTS, stacked};
+use super::{Fused, MODELS, MOST_EXPERTS, bank, stacked};
 use crate::calibration::Calibration;
 use crate::estimator::Line;
 use crate::evidence;
@@ -122,6 +122,8 @@ pub(super) struct Witness {
 #[allow(clippy::needless_range_loop, reason = "experts are one index into several arrays")]
 #[allow(clippy::cast_possible_truncation, reason = "what is said under Numerics")]
 impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, C, L> {
+    const BANK: usize = bank::<E>(L);
+
     /// A horizon of `horizon` s at which nothing is known but `prior`, the experts' log weights.
     pub(super) fn new(horizon: f64, prior: [f32; E]) -> Self {
         Self {
@@ -224,7 +226,7 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
             square[i] = error * error;
         }
         // The bank's level is its own.
-        let bank = &square[..E - MODELS];
+        let bank = &square[..Self::BANK];
         let known = bank.iter().filter(|square| square.is_finite()).count();
         if known == 0 {
             return;
@@ -285,7 +287,7 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
     /// The bank was wrong by `error` s, and expert `i` by `errors(i)`: what would the stacked ones have added, one after the other?
     fn learn_shares(&mut self, mut error: f32, errors: impl Fn(usize) -> f32, importance: f32, keep: f32) {
         for (slot, share) in self.shares.iter_mut().enumerate() {
-            let away = errors(stacked::<E>(slot)) - error;
+            let away = errors(stacked::<E>(slot, L)) - error;
             if away.is_finite() {
                 share.learn(-error, away, importance, keep);
                 error += share.share * away;
@@ -309,7 +311,7 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
     pub(super) fn judge(&mut self) {
         self.evidence = (self.scored / self.overlap()).min(MAX_EVIDENCE);
         let (mut best, mut most, mut fewest) = (f32::INFINITY, 1e-30, f32::INFINITY);
-        for skill in self.skill[..E - MODELS].iter().filter(|skill| skill.weight > 0.0) {
+        for skill in self.skill[..Self::BANK].iter().filter(|skill| skill.weight > 0.0) {
             best = if skill.loss < best { skill.loss } else { best };
             most = if skill.weight > most { skill.weight } else { most };
             fewest = if skill.weight < fewest { skill.weight } else { fewest };
@@ -320,7 +322,7 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
         let faith = if self.horizon < CLAIM_SPACINGS * self.spacing { 0.0 } else { CLAIM };
         let (told, said) = (self.evidence / (self.evidence + faith), faith / (self.evidence + faith));
         let mut losses = [f32::NAN; E];
-        for i in 0..E - MODELS {
+        for i in 0..Self::BANK {
             let Skill { loss, weight, .. } = self.skill[i];
             let claims = self.claim[i].is_finite();
             losses[i] = if weight > 0.0 {
@@ -381,7 +383,7 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
     fn mediocre(&self) -> f32 {
         let mut losses = [f32::INFINITY; E];
         let mut scored = 0;
-        for (loss, skill) in losses.iter_mut().zip(&self.skill[..E - MODELS]).filter(|(_, skill)| skill.weight > 0.0) {
+        for (loss, skill) in losses.iter_mut().zip(&self.skill[..Self::BANK]).filter(|(_, skill)| skill.weight > 0.0) {
             *loss = skill.loss;
             scored += 1;
         }
@@ -393,7 +395,7 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
         let bank = self.fuse_bank(log_weight, opinions);
         let mut fused = bank;
         for (slot, share) in self.shares.iter().enumerate() {
-            let (i, is_model) = (stacked::<E>(slot), slot < MODELS);
+            let (i, is_model) = (stacked::<E>(slot, L), slot < MODELS);
             // Models speak of what is to be added to the bank.
             let from = if is_model { (bank.displacement, bank.slope) } else { (0.0, 0.0) };
             let away = opinions.displacement[i] + from.0 - fused.displacement;
@@ -415,7 +417,7 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
         let said = &opinions.displacement;
         // The log weights of those who speak.
         let mut heard = [f32::NEG_INFINITY; E];
-        for i in 0..E - MODELS {
+        for i in 0..Self::BANK {
             heard[i] = if said[i].is_finite() { log_weight[i] } else { f32::NEG_INFINITY };
         }
         let highest = greatest(&heard);

@@ -1,11 +1,11 @@
-//! What a model, or the daily pattern, adds to the bank: the forecast moves towards it by a share of its distance.
+//! What a model, the daily pattern or a cycle adds to the bank: the forecast moves towards it by a share of its distance.
 //!
 //! **Model.** At one horizon the bank says `b`, the model `m`, and what comes is `t`. Of all `b + w (m - b)` the one with the least
 //! mean squared error has the `w` of the regression of `t - b` on `m - b` (Bates and Granger, 1969; "stacking", Wolpert, 1992).
 //! It has a normal prior around what is expected of it at the next shorter horizon, which passes more often: nonsense is found out
 //! there, long before a horizon of hours has passed once, and a model that has said nothing there is still what it was expected to
-//! be. The far model is expected to go some of the way, since it was trained on what the bank misses; the near one and the daily
-//! pattern have to show it. The share is the posterior mean less a part of its sampling error and less a toll, between nothing and all.
+//! be. The far model is expected to go some of the way, since it was trained on what the bank misses; the near one, the daily
+//! pattern and a cycle have to show it. The share is the posterior mean less a part of its sampling error and less a toll, between nothing and all.
 //!
 //! A part of the means is taken out of what speaks for a model, and none out of what speaks against it: a path that has become
 //! longer is no knowledge of the oscillator, and a model that always says the same is found out as fast as any other.
@@ -20,16 +20,16 @@
 
 /// Inverse variance of the prior.
 const PRIOR: f32 = 3.0;
-/// The near model, the far one and the daily pattern.
-const STACKED: usize = 3;
+/// The near model, the far one, the daily pattern and the cycle.
+const STACKED: usize = 4;
 /// What the shares are expected to be before anything is known of them.
-const AT_FIRST: [f32; STACKED] = [0.0, 0.3, 0.0];
+const AT_FIRST: [f32; STACKED] = [0.0, 0.3, 0.0, 0.0];
 /// Parts of the shares' sampling errors that are taken off. In simulated worlds the near model knows little that the bank does not, so
 /// that what looks like it is more often luck.
-const DOUBT: [f32; STACKED] = [1.0, 0.2, 0.5];
+const DOUBT: [f32; STACKED] = [1.0, 0.2, 0.5, 0.5];
 /// Part of their forecasts' overlap in which what they add repeats itself: the far model is asked again long before it is over, and a
-/// day goes on meanwhile.
-const REPEATED: [f32; STACKED] = [1.0, 0.5, 0.5];
+/// day goes on meanwhile, while a cycle that is mistaken is so all the way round.
+const REPEATED: [f32; STACKED] = [1.0, 0.5, 0.5, 1.0];
 /// What forecasts of the next shorter horizon count for when it is asked how well a model has been tested.
 const ELSEWHERE: f32 = 0.5;
 /// Where an untested model is too bold, in claimed deviations of the bank. On a day that the bank knows nothing of, it is off by three.
@@ -39,7 +39,7 @@ const NEW: f32 = 8.0;
 /// The share below which a model is not worth following.
 const TOLL: f32 = 0.1;
 /// Part of the means that is taken out of what speaks for a model.
-const CENTRED: [f32; STACKED] = [0.8, 0.45, 0.45];
+const CENTRED: [f32; STACKED] = [0.8, 0.45, 0.45, 0.45];
 /// What is left of the bank's errors counts for at least this part of them: overlapping forecasts fit each other too well.
 const LEFT: f32 = 0.5;
 

@@ -18,6 +18,7 @@ impl<
     const T: usize,
     const R: usize,
     const Y: usize,
+    const W: usize,
     const E: usize,
     const K: usize,
     const P: usize,
@@ -27,7 +28,7 @@ impl<
     const M: usize,
     const S: usize,
     const D: usize,
-> Pipeline<Bank<F, T, R, Y>, Fusion<E, K, P, C, L>, Window<N, M>, Sources<S, D>>
+> Pipeline<Bank<F, T, R, Y, W>, Fusion<E, K, P, C, L>, Window<N, M>, Sources<S, D>>
 {
     /// What a reader is told about the local instant `at` if nothing more arrives. `None`: nothing is known yet.
     pub fn estimate(&self, at: Timestamp<Local>) -> Option<Estimate> {
@@ -102,7 +103,7 @@ impl<
 
     /// What the bank alone expects: no model is to be told what a model has said.
     #[allow(clippy::cast_possible_truncation, reason = "predictions are f32")]
-    pub(super) fn outlook(&self, track: &Track<Bank<F, T, R, Y>>) -> Outlook {
+    pub(super) fn outlook(&self, track: &Track<Bank<F, T, R, Y, W>>) -> Outlook {
         let mut outlook = Outlook::default();
         for (i, steps) in OUTLOOK_STEPS.into_iter().enumerate() {
             let h = steps * self.config.forecast_step.as_secs_f64() as f32;
@@ -113,11 +114,11 @@ impl<
     }
 
     /// The fused extrapolation at every horizon.
-    fn curve(&self, track: &Track<Bank<F, T, R, Y>>) -> &[Ahead; K] {
+    fn curve(&self, track: &Track<Bank<F, T, R, Y, W>>) -> &[Ahead; K] {
         self.fusion.curve(track.bank.at(), track.line, |h| Opinions::ahead(&track.bank, &self.active, h))
     }
 
-    fn is_fresh(&self, track: &Track<Bank<F, T, R, Y>>, at: Timestamp<Local>) -> bool {
+    fn is_fresh(&self, track: &Track<Bank<F, T, R, Y, W>>, at: Timestamp<Local>) -> bool {
         let patience = self.config.holdover_after.max(Span::from_secs_f64(4.0 * track.spacing));
         at.since(track.last.local) <= patience
     }
@@ -168,7 +169,7 @@ impl<
     /// The fused extrapolation at `at`, whoever is asking.
     fn extrapolate(
         &self,
-        track: &Track<Bank<F, T, R, Y>>,
+        track: &Track<Bank<F, T, R, Y, W>>,
         at: Timestamp<Local>,
         tier: Tier,
         reason: Reason,
@@ -208,6 +209,7 @@ impl<
     const T: usize,
     const R: usize,
     const Y: usize,
+    const W: usize,
     const E: usize,
     const K: usize,
     const P: usize,
@@ -217,7 +219,7 @@ impl<
     const M: usize,
     const S: usize,
     const D: usize,
-> ClockSource for Pipeline<Bank<F, T, R, Y>, Fusion<E, K, P, C, L>, Window<N, M>, Sources<S, D>>
+> ClockSource for Pipeline<Bank<F, T, R, Y, W>, Fusion<E, K, P, C, L>, Window<N, M>, Sources<S, D>>
 {
     fn estimate(&self, at: Timestamp<Local>) -> Option<Estimate> {
         self.estimate(at)

@@ -10,6 +10,7 @@ use ratatui::widgets::{Block, Borders, Clear, Paragraph};
 use serde_json::Value;
 
 use chronotick_core::Tier;
+use chronotick_core::estimator::Family;
 
 use super::state::State;
 use crate::runner::Status;
@@ -19,8 +20,9 @@ use crate::words;
 
 /// Rows that the sources get at most.
 const MOST_SOURCES: u16 = 8;
-/// Rows of the experts, of the worker and of the tiers: what there is of kinds of experts.
-const EXPERT_ROWS: u16 = 7;
+/// Rows of the experts, of the worker and of the tiers: one for each kind of expert.
+#[allow(clippy::cast_possible_truncation, reason = "a handful")]
+const EXPERT_ROWS: u16 = Family::ALL.len() as u16;
 /// Below this a terminal is too small for charts.
 const LEAST: (u16, u16) = (48, 16);
 
@@ -400,11 +402,17 @@ mod tests {
             kernel_timestamps: 38,
             ..SourceStatus::default()
         };
-        let family = |name: &str, share: f64| ExpertFamily {
-            name: name.to_owned(),
-            experts: 3,
-            weights: (0..7).map(|node| share * (1.0 + node as f64 / 10.0)).collect(),
-            rms_error_ns: vec![Some(1_000.0); 7],
+        let family = |kind: Family| {
+            let share = match kind {
+                Family::Filter => 0.6,
+                Family::Temperature => 0.2,
+                Family::Reversion => 0.05,
+                Family::NearModel => 0.1,
+                Family::FarModel => 0.004,
+                _ => 0.0,
+            };
+            let weights = (0..7).map(|node| share * (1.0 + node as f64 / 10.0)).collect();
+            ExpertFamily { name: kind.as_str().to_owned(), experts: 3, weights, rms_error_ns: vec![Some(1_000.0); 7] }
         };
         Status {
             tier: Tier::Fused,
@@ -418,15 +426,7 @@ mod tests {
             feed: None,
             experts: Experts {
                 horizons_s: vec![0.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 14400.0],
-                families: vec![
-                    family("filter", 0.6),
-                    family("temperature", 0.2),
-                    family("hold", 0.0),
-                    family("reversion", 0.05),
-                    family("daily", 0.0),
-                    family("near model", 0.1),
-                    family("far model", 0.004),
-                ],
+                families: Family::ALL.map(family).into(),
             },
             worker: serde_json::json!({
                 "pid": 4321, "alive": true, "rss_mb": 29.4, "restarts": 1,
@@ -475,6 +475,9 @@ mod tests {
         for part in ["fused", "+-6.17 us (95 %)", "(bound)", "falseticker", "377", "near model", "4321", "to holdover"]
         {
             assert!(shown.contains(part), "{part} is missing in\n{shown}");
+        }
+        for kind in Family::ALL {
+            assert!(shown.contains(&format!("\n{}", kind.as_str())), "{kind:?} is missing in\n{shown}");
         }
     }
 
