@@ -121,10 +121,10 @@ pub struct Ahead {
 #[allow(clippy::cast_possible_truncation, reason = "what is said under Numerics")]
 impl<const E: usize, const K: usize, const P: usize, const C: usize, const L: usize> Fusion<E, K, P, C, L> {
     /// Nothing is known but `prior`, the experts' log weights at the start, and `handicap`, what their evidence must overcome at
-    /// every horizon. `scale` stretches all horizons.
-    pub fn new(prior: [f32; E], handicap: [f32; E], scale: f64) -> Self {
+    /// every horizon. Those of the bank from `silent_from(h)` on have nothing to say `h` s ahead. `scale` stretches all horizons.
+    pub fn new(prior: [f32; E], handicap: [f32; E], silent_from: impl Fn(f64) -> usize, scale: f64) -> Self {
         Self {
-            nodes: horizons::<K>().map(|horizon| Node::new(horizon * scale, prior)),
+            nodes: horizons::<K>().map(|horizon| Node::new(horizon * scale, prior, silent_from(horizon))),
             curve: OnceCell::new(),
             prior,
             handicap,

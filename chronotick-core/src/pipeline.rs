@@ -120,7 +120,12 @@ impl<
             sources: Sources::expecting(usize::from(config.sources)),
             hard: HardBound::new(config.max_rate, config.max_drift, config.counter_resolution),
             track: None,
-            fusion: Fusion::new(Bank::<F, T, R, Y, W>::prior(), Bank::<F, T, R, Y, W>::handicap(), scale),
+            fusion: Fusion::new(
+                Bank::<F, T, R, Y, W>::prior(),
+                Bank::<F, T, R, Y, W>::handicap(),
+                Bank::<F, T, R, Y, W>::silent_from,
+                scale,
+            ),
             window: Window::new(config.forecast_step),
             asked: [None; 2],
             asked_at: [0; 2],

@@ -381,6 +381,17 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize, const W: us
         })
     }
 
+    /// The first expert from which on none has something to say about `h` seconds after the present, for a time scale of one.
+    pub fn silent_from(h: f64) -> usize {
+        if h <= 0.0 {
+            F + T
+        } else if h < f64::from(SOON) {
+            F + T * PER_TEMPERATURE + HOLDS
+        } else {
+            experts(F, T, R, Y, W)
+        }
+    }
+
     /// What each expert's evidence must overcome at every horizon, as a log weight. A line that follows the filter has the benefit
     /// of the doubt; holding still would spoil every free-running clock for as long as nobody has seen it fail. The models are weighed
     /// elsewhere and stand here for experts of which nothing is known. A cycle, which says nothing as a rule, is heard by its share alone.

@@ -80,6 +80,8 @@ pub(super) struct Node<const E: usize, const P: usize, const C: usize, const L: 
     pub(super) outdated: bool,
     /// The variance that each expert claims of late, s^2.
     claim: [f32; E],
+    /// None of the bank from here on has ever something to say so near.
+    silent_from: usize,
     /// Mean variance of the witnesses that scored, s^2.
     noise: f32,
     /// The least loss of any expert, s^2.
@@ -122,10 +124,19 @@ pub(super) struct Witness {
 #[allow(clippy::needless_range_loop, reason = "experts are one index into several arrays")]
 #[allow(clippy::cast_possible_truncation, reason = "what is said under Numerics")]
 impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, C, L> {
+    /// Experts of the bank.
     const BANK: usize = bank::<E>(L);
+    /// So few of them are asked whether they say something or not: to leave some out would be more code than it saves.
+    const FEW: usize = 12;
 
-    /// A horizon of `horizon` s at which nothing is known but `prior`, the experts' log weights.
-    pub(super) fn new(horizon: f64, prior: [f32; E]) -> Self {
+    /// How many experts of the bank to ask.
+    const fn heard(&self) -> usize {
+        if Self::BANK <= Self::FEW || self.silent_from > Self::BANK { Self::BANK } else { self.silent_from }
+    }
+
+    /// A horizon of `horizon` s at which nothing is known but `prior`, the experts' log weights, and that those of the bank from
+    /// `silent_from` on have nothing to say.
+    pub(super) fn new(horizon: f64, prior: [f32; E], silent_from: usize) -> Self {
         Self {
             horizon: horizon as f32,
             reach: Span::from_secs_f64(horizon),
@@ -139,6 +150,7 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
             log_weight: prior,
             outdated: false,
             claim: [f32::NAN; E],
+            silent_from,
             noise: 0.0,
             least: f32::INFINITY,
             own: [0.0; E],
@@ -226,7 +238,7 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
             square[i] = error * error;
         }
         // The bank's level is its own.
-        let bank = &square[..Self::BANK];
+        let bank = &square[..self.heard()];
         let known = bank.iter().filter(|square| square.is_finite()).count();
         if known == 0 {
             return;
@@ -310,8 +322,9 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
     /// claim that nothing has contradicted, and is forgotten once there are forecasts to judge by.
     pub(super) fn judge(&mut self) {
         self.evidence = (self.scored / self.overlap()).min(MAX_EVIDENCE);
+        let heard = self.heard();
         let (mut best, mut most, mut fewest) = (f32::INFINITY, 1e-30, f32::INFINITY);
-        for skill in self.skill[..Self::BANK].iter().filter(|skill| skill.weight > 0.0) {
+        for skill in self.skill[..heard].iter().filter(|skill| skill.weight > 0.0) {
             best = if skill.loss < best { skill.loss } else { best };
             most = if skill.weight > most { skill.weight } else { most };
             fewest = if skill.weight < fewest { skill.weight } else { fewest };
@@ -322,7 +335,7 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
         let faith = if self.horizon < CLAIM_SPACINGS * self.spacing { 0.0 } else { CLAIM };
         let (told, said) = (self.evidence / (self.evidence + faith), faith / (self.evidence + faith));
         let mut losses = [f32::NAN; E];
-        for i in 0..Self::BANK {
+        for i in 0..heard {
             let Skill { loss, weight, .. } = self.skill[i];
             let claims = self.claim[i].is_finite();
             losses[i] = if weight > 0.0 {
@@ -335,10 +348,11 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
                 f32::NAN
             };
         }
+        let losses = &losses[..heard];
         let least = losses.iter().fold(f32::INFINITY, |a, &b| if b < a { b } else { a }).max(1e-30);
         self.least = least;
         let (weight, scale) = (-0.5 * (self.evidence + faith), 1.0 / least);
-        for (own, loss) in self.own.iter_mut().zip(losses) {
+        for (own, &loss) in self.own.iter_mut().zip(losses) {
             *own = if loss > least { weight * evidence::ln(loss * scale) } else { 0.0 };
         }
     }
@@ -416,14 +430,15 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
     pub(super) fn fuse_bank(&self, log_weight: &[f32; E], opinions: &Opinions<E>) -> Fused {
         let said = &opinions.displacement;
         // The log weights of those who speak.
+        let count = self.heard();
         let mut heard = [f32::NEG_INFINITY; E];
-        for i in 0..Self::BANK {
+        for i in 0..count {
             heard[i] = if said[i].is_finite() { log_weight[i] } else { f32::NEG_INFINITY };
         }
-        let highest = greatest(&heard);
+        let highest = greatest(&heard[..count]);
         // Those whose word counts have a weight, and all have a place in the order of what they say.
         let (mut weights, mut places) = ([0.0_f32; E], [0; E]);
-        for i in 0..E {
+        for i in 0..count {
             let evidence = heard[i] - highest;
             weights[i] = if evidence > NEGLIGIBLE { evidence::exp(evidence) } else { 0.0 };
             places[i] = place(said[i], i);
@@ -431,17 +446,17 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
         // The weight of all that say less: one comparison for each two of them, which is quicker than to sort.
         let mut below = [0.0_f32; E];
         let mut total = 0.0;
-        for j in 0..E {
+        for j in 0..count {
             if weights[j] > 0.0 {
                 total += weights[j];
-                for i in 0..E {
+                for i in 0..count {
                     below[i] += if places[j] < places[i] { weights[j] } else { 0.0 };
                 }
             }
         }
         let (low, high) = (TRIM * total, (1.0 - TRIM) * total);
         let (mut mass, mut sum, mut slope) = (0.0_f32, 0.0, 0.0);
-        for i in 0..E {
+        for i in 0..count {
             let (from, to) = (below[i], below[i] + weights[i]);
             let inside = if to < high { to } else { high } - if from > low { from } else { low };
             if inside > 0.0 {
@@ -453,12 +468,12 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
         let scale = 1.0 / mass;
         let displacement = sum * scale;
         let mut logs = [0.0_f32; E];
-        for (log, &variance) in logs.iter_mut().zip(&opinions.variance) {
+        for (log, &variance) in logs.iter_mut().zip(&opinions.variance).take(count) {
             *log = evidence::ln(if variance > f32::MIN_POSITIVE { variance } else { f32::MIN_POSITIVE });
         }
         // Claims are decades apart, and the boldest and the most timid of them count alike: their geometric mean.
         let (mut spread, mut claims) = (0.0_f32, 0.0);
-        for i in 0..E {
+        for i in 0..count {
             if weights[i] > 0.0 {
                 let away = said[i] - displacement;
                 spread += weights[i] * away * away;
