@@ -67,7 +67,8 @@ impl Scales {
     const ANY: Self = Self([1.0 / SCALES as f32; SCALES]);
 
     /// What they are expected to be at `horizon` s, which is the next longer one, in units of the time scale. Models and a daily
-    /// pattern that have a part of `foreseen` in the forecast know of rooms and days, so that these are no surprise to it.
+    /// pattern that have a part of `foreseen` in the forecast know of rooms and days, so that these are no surprise to it. Of a cycle that
+    /// is not said; in simulated worlds no more is outside where it counts as well.
     pub fn ahead(&self, horizon: f32, foreseen: f32) -> Self {
         match SURPRISES.into_iter().find(|&(from, ..)| horizon >= from) {
             Some((_, same, larger)) => self.unforeseen(same, larger, foreseen),

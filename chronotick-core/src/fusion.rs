@@ -47,6 +47,8 @@ use crate::units::{Local, Timestamp};
 const LATEST: f32 = 32.0;
 /// The models are the last so many experts.
 const MODELS: usize = 2;
+/// The cycle's number among those that are stacked upon the bank.
+pub(crate) const CYCLE: usize = 3;
 
 /// The expert that is number `slot` of `count` that are stacked upon the bank: the near and the far model, and then the daily pattern
 /// and the cycle, which have their places before them.
@@ -54,9 +56,9 @@ const fn stacked<const E: usize>(slot: usize, count: usize) -> usize {
     if slot < MODELS { E - MODELS + slot } else { E - count + slot - MODELS }
 }
 
-/// How many of the experts are of the bank: all but the models and the cycle, which is the fourth of those that are `stacked` upon it.
+/// How many of the experts are of the bank: all but the models and, if so many are `stacked` upon it, the cycle.
 const fn bank<const E: usize>(stacked: usize) -> usize {
-    E - MODELS - (stacked == 4) as usize
+    E - MODELS - (stacked > CYCLE) as usize
 }
 
 /// The horizons, in s for a time scale of one.
@@ -139,9 +141,9 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize, const L: us
         self.nodes[node].horizon
     }
 
-    /// The experts' weights at `node`, one in all: those of the bank, of which each model that is `heard`, then the daily pattern, then the cycle,
-    /// takes its share.
-    pub fn weights(&self, node: usize, heard: [bool; MODELS]) -> [f32; E] {
+    /// The experts' weights at `node`, one in all: those of the bank, of which each of the stacked that is `heard` takes its share, the
+    /// models first, then the daily pattern, then the cycle.
+    pub fn weights(&self, node: usize, heard: [bool; L]) -> [f32; E] {
         let node = &self.nodes[node];
         let mut weights = [0.0; E];
         for (weight, &log) in weights.iter_mut().zip(&node.log_weight).take(bank::<E>(L)) {
@@ -149,7 +151,7 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize, const L: us
         }
         let total: f32 = weights.iter().sum();
         weights = weights.map(|weight| weight / total.max(f32::MIN_POSITIVE));
-        for (slot, share) in node.shares.iter().enumerate().filter(|&(slot, _)| *heard.get(slot).unwrap_or(&true)) {
+        for (slot, share) in node.shares.iter().enumerate().filter(|&(slot, _)| heard[slot]) {
             let share = share.towards(0.0);
             weights = weights.map(|weight| weight * (1.0 - share));
             weights[stacked::<E>(slot, L)] += share;

@@ -16,7 +16,7 @@ use crate::estimator::exchange::Exchange;
 use crate::estimator::{Bank, Family, Line, experts, stacked};
 use crate::fallback::Reason;
 use crate::forecast::{Active, Asked, Forecast, ForecastError, ForecastRequest, Model};
-use crate::fusion::{Fused, Fusion, MOST_EXPERTS};
+use crate::fusion::{CYCLE, Fused, Fusion, MOST_EXPERTS};
 use crate::hard_bound::HardBound;
 use crate::opinions::Opinions;
 use crate::sample::{Sample, SampleError, SourceId};
@@ -312,9 +312,13 @@ impl<
         Family::of(index, F, T, R, Y, W)
     }
 
-    /// The experts' weights at horizon `node`, one in all. A model counts while there is an answer of it.
+    /// The experts' weights at horizon `node`, one in all. A model counts while there is an answer of it, and a cycle while there is one.
     pub fn weights(&self, node: usize) -> [f32; E] {
-        self.fusion.weights(node, self.active.each_ref().map(Option::is_some))
+        let heard = core::array::from_fn(|slot| match self.active.get(slot) {
+            Some(answer) => answer.is_some(),
+            None => slot != CYCLE || self.track.as_ref().is_some_and(|track| track.bank.sees_cycle()),
+        });
+        self.fusion.weights(node, heard)
     }
 
     /// The judges of the experts: skill per horizon, and what they make of the models.

@@ -4,7 +4,9 @@
 //! little: Harvey's stochastic cycle (1989, section 2.3). The state `[x, r, a, b, w]` is followed by an extended Kalman
 //! filter, the only bend in whose model is that the frequency is part of the state (La Scala and Bitmead 1996). It finds a frequency
 //! that is within some ten per cent of where it begins; so there is one filter per third of an octave, and two
-//! without a cycle: one whose rate wanders as the leading filter's does, and one whose rate is as steady as beside a cycle. How likely each of them is follows from what it did not foresee (Magill 1965), forgotten over some hours.
+//! without a cycle: one whose rate wanders as the leading filter's does, and one whose rate is as steady as beside a cycle, or a
+//! filter would win by being stiff. How likely each of them is follows from what it did not foresee (Magill 1965), forgotten over
+//! some hours.
 //!
 //! **Measurements** are the means of what was measured within a minute or two, weighted by precision: the shortest cycle needs no
 //! more, and all these filters cost little.
@@ -12,7 +14,8 @@
 //! **Forecast.** The filters' mean, by how likely they are; as far as there is no cycle, it is the bank's base line.
 //!
 //! **Weaknesses.** A cycle is found out after a round or two. It is a sine here: of a saw, the steps come as a surprise. What turns
-//! faster than a quarter of an hour or slower than two hours is left to others.
+//! faster than a quarter of an hour or slower than two hours is left to others. The newest exchanges, those of the last minute or two or
+//! else the last one, are not in its forecasts yet.
 
 use core::f64::consts::TAU;
 
@@ -21,6 +24,7 @@ use super::kalman::Kalman;
 use super::{Line, Prediction};
 use crate::decay::forgotten;
 use crate::evidence;
+use crate::rank::greatest;
 use crate::units::{Local, Timestamp};
 
 /// The longest period, s, and how many there are to an octave.
@@ -45,12 +49,15 @@ const FADING: f64 = 0.01;
 const FURTHEST: f64 = 1.25;
 /// Where the soft gate begins, in standard deviations.
 const GATE: f64 = 4.0;
+/// So many measurements in a row beyond it are a step.
+const LASTING: u8 = 3;
 /// Filters in all; the first of them are without a cycle.
 const FILTERS: usize = 12;
 const STILL: usize = 2;
-/// Time over which likelihoods are forgotten, s.
+/// Time over which likelihoods are forgotten, s; and after which a filter that is not likely begins anew, lest it should stand
+/// where noise has led it when a cycle begins.
 const MEMORY: f32 = 28_800.0;
-/// Log odds that there is no cycle, to begin with.
+/// Log odds of each filter without a cycle against all that have one, to begin with.
 const RARE: f32 = 4.0;
 /// Below this probability of all cycles nothing is said, and below this of one it is not asked.
 const CLEAR: f32 = 0.1;
@@ -65,9 +72,8 @@ pub(super) struct Cycles {
     likely: f32,
     /// Times are counted from here, in s.
     zero: Timestamp<Local>,
-    /// When the filters began, and what their state is that of. None: they have not.
-    since: Option<f64>,
-    at: f64,
+    /// What the filters' states are those of. None: they have not begun.
+    at: Option<f64>,
     cell: Cell,
 }
 
@@ -97,6 +103,10 @@ struct Cycle {
     covariance: [Vector; STATES],
     /// Discounted log likelihood.
     evidence: f32,
+    /// When it began.
+    since: f64,
+    /// Measurements in a row that were beyond the gate.
+    contradicted: u8,
 }
 
 /// Powers of the noise: of the rate's wander, of the cycle's, (s/s)^2/s, and of the frequency's, (rad/s)^2/s.
@@ -116,8 +126,7 @@ impl Cycles {
             probability: [0.0; FILTERS],
             likely: 0.0,
             zero: at,
-            since: None,
-            at: 0.0,
+            at: None,
             cell: Cell { since: 0.0, precision: 0.0, times: 0.0, offsets: 0.0 },
         }
     }
@@ -145,6 +154,11 @@ impl Cycles {
         self.cell.offsets -= shift * self.cell.precision;
     }
 
+    /// Whether there is a cycle to speak of.
+    pub(super) const fn is_likely(&self) -> bool {
+        self.likely > CLEAR
+    }
+
     /// Offset and slope beyond `line`, and the variance of that offset, `h` s after `at`. `None`: there is no cycle.
     pub(super) fn ahead(
         &self,
@@ -154,11 +168,9 @@ impl Cycles {
         lead: &Kalman,
         scale: f64,
     ) -> Option<Prediction> {
-        if self.likely <= CLEAR {
-            return None;
-        }
+        let then = self.at.filter(|_| self.is_likely())?;
         let ahead = f64::from(h);
-        let dt = at.since(self.zero).as_secs_f64() + ahead - self.at;
+        let dt = at.since(self.zero).as_secs_f64() + ahead - then;
         let (mut offset, mut slope) = (0.0, 0.0);
         // Around the base line.
         let mut square = f64::from((1.0 - self.likely) * lead.var_at(h));
@@ -186,14 +198,13 @@ impl Cycles {
     fn learn(&mut self, lead: &Kalman, scale: f64) {
         let Cell { precision, times, offsets, .. } = self.cell;
         let (t, z, var_z) = (times / precision, offsets / precision, 1.0 / precision);
-        let dt = t - self.at;
-        self.at = t;
-        let Some(since) = self.since else {
-            self.begin(z, var_z, lead, scale);
+        // After a long silence nobody knows where in its round a cycle is.
+        let Some(dt) = self.at.replace(t).map(|then| t - then).filter(|&dt| dt < LONGEST * scale) else {
+            self.begin(t, [z, lead.r], [var_z, lead.var_r()], scale);
             return;
         };
         let kept = 1.0 - forgotten(dt as f32, MEMORY * scale as f32);
-        let (mut best, mut sound) = (f32::NEG_INFINITY, true);
+        let mut sound = true;
         for (index, filter) in self.filters.iter_mut().enumerate() {
             filter.advance(dt, &noise(index, lead, scale));
             filter.evidence *= kept;
@@ -203,34 +214,46 @@ impl Cycles {
                 filter.state[TURN] = filter.state[TURN].clamp(begun / FURTHEST, begun * FURTHEST);
             }
             sound &= filter.is_sound();
-            best = best.max(filter.evidence);
         }
         if !sound {
-            // Years of silence have left them without digits.
-            self.begin(z, var_z, lead, scale);
+            self.begin(t, [z, lead.r], [var_z, lead.var_r()], scale);
             return;
         }
-        let mut total = 0.0;
-        for (index, (probability, filter)) in self.probability.iter_mut().zip(&self.filters).enumerate() {
-            let turn = filter.state[TURN] / TAU;
-            let told = index < STILL || (turn * dt * RESOLVED < 1.0 && turn * (t - since) > ROUNDS);
+        let logs: [f32; FILTERS] = core::array::from_fn(|index| {
             let prior = if index < STILL { RARE } else { -libm::logf((FILTERS - STILL) as f32) };
-            *probability = if told { evidence::exp(filter.evidence - best + prior) } else { 0.0 };
-            total += *probability;
-        }
-        for probability in &mut self.probability {
+            self.filters[index].evidence + prior
+        });
+        let likeliest = greatest(&logs);
+        self.probability = logs.map(|log| evidence::exp(log - likeliest));
+        let total: f32 = self.probability.iter().sum();
+        let still = self.filters[0];
+        for (index, (filter, probability)) in self.filters.iter_mut().zip(&mut self.probability).enumerate() {
             *probability /= total;
+            if index < STILL {
+                continue;
+            }
+            let (turn, age) = (filter.state[TURN] / TAU, t - filter.since);
+            if *probability < NEGLIGIBLE && age > f64::from(MEMORY) * scale {
+                // What it has learned since is noise.
+                let [at, variances] = [still.state, still.variances()].map(|[x, r, ..]| [x, r]);
+                *filter = Cycle::new(t, at, variances, frequency(index, scale));
+                filter.evidence = still.evidence;
+            }
+            // Whoever has not been told enough is silent. If it is the likeliest nevertheless, so are the others.
+            if turn * dt * RESOLVED > 1.0 || turn * age < ROUNDS {
+                *probability = 0.0;
+            }
         }
         self.likely = self.probability[STILL..].iter().sum();
     }
 
-    /// The filters begin at a measured offset `z` of variance `var_z`, and at the leading filter's rate.
-    fn begin(&mut self, z: f64, var_z: f64, lead: &Kalman, scale: f64) {
+    /// All filters begin at `t`, at this offset and rate, each with its variance.
+    fn begin(&mut self, t: f64, at: [f64; 2], variances: [f64; 2], scale: f64) {
         for (index, filter) in self.filters.iter_mut().enumerate() {
             let turn = if index < STILL { 0.0 } else { frequency(index, scale) };
-            *filter = Cycle::new([z, lead.r], [var_z, lead.var_r()], turn);
+            *filter = Cycle::new(t, at, variances, turn);
         }
-        self.since = Some(self.at);
+        self.at = Some(t);
         self.probability = [0.0; FILTERS];
         self.likely = 0.0;
     }
@@ -254,13 +277,15 @@ fn noise(index: usize, lead: &Kalman, scale: f64) -> Noise {
 }
 
 impl Cycle {
-    const NONE: Self = Self { state: [0.0; STATES], covariance: [[0.0; STATES]; STATES], evidence: 0.0 };
+    const NONE: Self =
+        Self { state: [0.0; STATES], covariance: [[0.0; STATES]; STATES], evidence: 0.0, since: 0.0, contradicted: 0 };
 
-    /// A filter that begins at an offset and a rate `at`, each with its variance, and at a frequency of `turn`. None: without a cycle.
-    fn new(at: [f64; 2], variances: [f64; 2], turn: f64) -> Self {
+    /// A filter that begins at `t`, at an offset and a rate `at`, each with its variance, and at a frequency of `turn`. None: without a
+    /// cycle.
+    fn new(t: f64, at: [f64; 2], variances: [f64; 2], turn: f64) -> Self {
         let amplitude = if turn > 0.0 { AMPLITUDE * AMPLITUDE } else { 0.0 };
         let spread = SPREAD * turn;
-        let mut begun = Self { state: [at[0], at[1], 0.0, 0.0, turn], ..Self::NONE };
+        let mut begun = Self { state: [at[0], at[1], 0.0, 0.0, turn], since: t, ..Self::NONE };
         for (i, variance) in [variances[0], variances[1], amplitude, amplitude, spread * spread].into_iter().enumerate()
         {
             begun.covariance[i][i] = variance;
@@ -312,8 +337,13 @@ impl Cycle {
 
     /// Numbers, and variances that are some.
     fn is_sound(&self) -> bool {
-        let variances = (0..STATES).map(|i| self.covariance[i][i]);
-        self.evidence.is_finite() && self.state.iter().all(|x| x.is_finite()) && variances.into_iter().all(|p| p >= 0.0)
+        self.evidence.is_finite()
+            && self.state.iter().all(|x| x.is_finite())
+            && self.variances().iter().all(|&variance| variance >= 0.0)
+    }
+
+    fn variances(&self) -> Vector {
+        core::array::from_fn(|i| self.covariance[i][i])
     }
 
     /// Takes in a measured offset `z` of variance `var_z`.
@@ -325,6 +355,17 @@ impl Cycle {
         let square = innovation * innovation;
         let told = (square / variance).min(GATE * GATE);
         self.evidence -= 0.5 * (libm::log(variance) + told) as f32;
+        self.contradicted = if told < GATE * GATE { 0 } else { self.contradicted + 1 };
+        if self.contradicted == LASTING {
+            // The offset is another one, of another path: of the rate that tells nothing.
+            self.contradicted = 0;
+            self.state[X] = z;
+            for i in 0..STATES {
+                (self.covariance[X][i], self.covariance[i][X]) = (0.0, 0.0);
+            }
+            self.covariance[X][X] = var_z;
+            return;
+        }
         let precision = 1.0 / variance.max(square / (GATE * GATE));
         for (i, by) in row.into_iter().enumerate() {
             let gain = by * precision;
@@ -417,6 +458,36 @@ mod tests {
     fn a_cycle_is_told_by_no_less_than_a_round() {
         let cycles = heard(sine(6000.0), 16.0, 6000.0);
         assert_eq!(ahead(&cycles, 6000.0, 1000.0), None);
+    }
+
+    #[test]
+    fn who_has_not_been_told_enough_makes_nobody_else_likely() {
+        let still = |_| 0.0;
+        let mut cycles = heard(still, 16.0, 3000.0);
+        // The longest has not gone round once, and yet fits far better than anybody.
+        cycles.filters[FILTERS - 1].evidence += 500.0;
+        for t in [3200.0, 3400.0] {
+            cycles.update(at(t), &Exchange { z: 0.0, half: 0.0, blur: 4e-10 }, &lead(), SCALE);
+        }
+        assert!(cycles.filters[FILTERS - 1].evidence > cycles.filters[0].evidence + 400.0);
+        assert!(cycles.likely < CLEAR, "{}", cycles.likely);
+    }
+
+    #[test]
+    fn a_cycle_that_begins_after_weeks_is_found_as_well() {
+        let (weeks, truth) = (1e6, sine(3400.0));
+        let cycles = heard(|t| if t < weeks { 0.0 } else { truth(t - weeks) - truth(0.0) }, 16.0, weeks + 20_000.0);
+        assert!(cycles.likely > 0.9, "{}", cycles.likely);
+    }
+
+    #[test]
+    fn a_step_of_the_offset_is_not_one_of_the_cycle() {
+        let truth = sine(3600.0);
+        let end = 21_000.0;
+        let cycles = heard(|t| truth(t) + if t < 18_000.0 { 0.0 } else { 5e-3 }, 16.0, end);
+        let said = ahead(&cycles, end, 900.0).expect("there is a cycle");
+        let missed = f64::from(said.displacement) - truth(end + 900.0) - 5e-3;
+        assert!(missed.abs() < 2e-5, "{missed}");
     }
 
     #[test]

@@ -197,6 +197,11 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize, const W: us
         }
     }
 
+    /// Whether there is a cycle to speak of.
+    pub fn sees_cycle(&self) -> bool {
+        self.cycles.iter().any(Cycles::is_likely)
+    }
+
     /// The base line of the present.
     pub const fn line(&self) -> Line {
         let lead = &self.plain[self.lead];

@@ -201,8 +201,8 @@ impl Status {
     }
 }
 
-/// What the judges of `pipeline` make of its experts: the bank's weights, of which each model and the daily
-/// pattern in its turn takes its share.
+/// What the judges of `pipeline` make of its experts: the bank's weights, of which each model, the daily
+/// pattern and the cycle in their turn take their shares.
 pub(super) fn experts(pipeline: &Pipeline) -> Experts {
     let fusion = pipeline.fusion();
     let mut families = Family::ALL.map(|family| ExpertFamily {

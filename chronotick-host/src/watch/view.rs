@@ -23,6 +23,8 @@ const MOST_SOURCES: u16 = 8;
 /// Rows of the experts, of the worker and of the tiers: one for each kind of expert.
 #[allow(clippy::cast_possible_truncation, reason = "a handful")]
 const EXPERT_ROWS: u16 = Family::ALL.len() as u16;
+/// Rows of the charts at least.
+const LEAST_CHART: u16 = 5;
 /// Below this a terminal is too small for charts.
 const LEAST: (u16, u16) = (48, 16);
 
@@ -130,11 +132,13 @@ pub fn draw(frame: &mut Frame<'_>, state: &State, look: &Look) {
 fn draw_all(frame: &mut Frame<'_>, area: Rect, state: &State, look: &Look) {
     let sources = sources(state, look);
     let shown = u16::try_from(sources.len()).unwrap_or(MOST_SOURCES).min(MOST_SOURCES + 1);
+    // Where there is no room for all kinds of experts, the sources and a chart come first.
+    let experts_shown = (EXPERT_ROWS + 1).min(area.height.saturating_sub(2 + LEAST_CHART + shown + 1));
     let [top, middle, list, bottom, keys] = Layout::vertical([
         Constraint::Length(2),
-        Constraint::Min(6),
+        Constraint::Min(LEAST_CHART),
         Constraint::Length(shown),
-        Constraint::Length(EXPERT_ROWS + 1),
+        Constraint::Length(experts_shown),
         Constraint::Length(1),
     ])
     .areas(area);
