@@ -13,7 +13,8 @@
 //!
 //! **Forecast.** The filters' mean, by how likely they are; as far as there is no cycle, it is the bank's base line.
 //!
-//! **Weaknesses.** A cycle is found out after a round or two. It is a sine here: of a saw, the steps come as a surprise. What turns
+//! **Weaknesses.** Servers that disagree and are asked at intervals that are not quite the same beat like a cycle; the share that a forecast
+//! has to earn keeps what comes of it small. A cycle is found out after a round or two. It is a sine here: of a saw, the steps come as a surprise. What turns
 //! faster than a quarter of an hour or slower than two hours is left to others. The newest exchanges, those of the last minute or two or
 //! else the last one, are not in its forecasts yet.
 

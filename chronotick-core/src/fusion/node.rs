@@ -167,6 +167,7 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
         }
     }
 
+    #[cfg_attr(target_os = "none", inline(never))]
     pub(super) fn freeze(&mut self, at: Timestamp<Local>, line: Line, opinions: &Opinions<E>, fused: &Fused) {
         let bank = if fused.moved > 0.0 { self.fuse_bank(&self.log_weight, opinions) } else { *fused };
         if self.frozen.is_full() {
@@ -348,7 +349,7 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
                 f32::NAN
             };
         }
-        let losses = &losses[..heard];
+        let losses = if Self::BANK <= Self::FEW { &losses[..] } else { &losses[..heard] };
         let least = losses.iter().fold(f32::INFINITY, |a, &b| if b < a { b } else { a }).max(1e-30);
         self.least = least;
         let (weight, scale) = (-0.5 * (self.evidence + faith), 1.0 / least);
@@ -430,9 +431,9 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
     pub(super) fn fuse_bank(&self, log_weight: &[f32; E], opinions: &Opinions<E>) -> Fused {
         let said = &opinions.displacement;
         // The log weights of those who speak.
-        let count = self.heard();
+        let count = if Self::BANK <= Self::FEW { E } else { self.heard() };
         let mut heard = [f32::NEG_INFINITY; E];
-        for i in 0..count {
+        for i in 0..count.min(Self::BANK) {
             heard[i] = if said[i].is_finite() { log_weight[i] } else { f32::NEG_INFINITY };
         }
         let highest = greatest(&heard[..count]);
