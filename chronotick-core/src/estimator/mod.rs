@@ -13,7 +13,7 @@
 //! 4. mean reversion: the rate returns to its average over several time constants;
 //! 5. damped drift: the rate moves on away from its average, as fast as it has, and comes to rest;
 //! 6. the daily pattern, once more than a day is known;
-//! 7. the cycle, while there is one: [`cycle`];
+//! 7. the cycle, while there is one (`cycle.rs`);
 //! 8. the models' medians (filled in by the pipeline).
 //!
 //! **Numerics.** Offsets inside are f64 seconds relative to an integer-nanosecond reference, moved along so that no digits are
