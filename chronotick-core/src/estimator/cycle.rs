@@ -13,14 +13,14 @@
 //!
 //! **Forecast.** The filters' mean, by how likely they are; as far as there is no cycle, it is the bank's base line.
 //!
-//! **Weaknesses.** Servers that disagree and are asked at intervals that are not quite the same beat like a cycle; the share that a forecast
-//! has to earn keeps what comes of it small. A cycle is found out after a round or two. It is a sine here: of a saw, the steps come as a surprise. What turns
-//! faster than a quarter of an hour or slower than two hours is left to others. The newest exchanges, those of the last minute or two or
-//! else the last one, are not in its forecasts yet.
+//! **Weaknesses.** A cycle is found out after a round or two. It is a sine here: of a saw, the steps come as a surprise, and one whose
+//! period changes from round to round is seldom ahead of the lines. What turns faster than a quarter of an hour or slower than two hours is left
+//! to others. The newest exchanges, those of the last minute or two or else the last one, are not in its forecasts yet. Servers that
+//! disagree and are asked at intervals that are not quite the same beat like a cycle; a forecast has to earn its share all the same.
 
 use core::f64::consts::TAU;
 
-use super::exchange::Exchange;
+use super::exchange::{Exchange, GATE};
 use super::kalman::Kalman;
 use super::{Line, Prediction};
 use crate::decay::forgotten;
@@ -48,9 +48,7 @@ const LEFT: f64 = 0.01;
 const FADING: f64 = 0.01;
 /// How far a filter's frequency may go from where it began, as a factor.
 const FURTHEST: f64 = 1.25;
-/// Where the soft gate begins, in standard deviations.
-const GATE: f64 = 4.0;
-/// So many measurements in a row beyond it are a step.
+/// So many measurements in a row beyond the soft gate are a step.
 const LASTING: u8 = 3;
 /// Filters in all; the first of them are without a cycle.
 const FILTERS: usize = 12;
@@ -104,8 +102,9 @@ struct Cycle {
     covariance: [Vector; STATES],
     /// Discounted log likelihood.
     evidence: f32,
-    /// When it began.
+    /// When it began, s, and at what frequency, rad/s.
     since: f64,
+    begun: f64,
     /// Measurements in a row that were beyond the gate.
     contradicted: u8,
 }
@@ -169,9 +168,9 @@ impl Cycles {
         lead: &Kalman,
         scale: f64,
     ) -> Option<Prediction> {
-        let then = self.at.filter(|_| self.is_likely())?;
+        let from = self.at.filter(|_| self.is_likely())?;
         let ahead = f64::from(h);
-        let dt = at.since(self.zero).as_secs_f64() + ahead - then;
+        let dt = at.since(self.zero).as_secs_f64() + ahead - from;
         let (mut offset, mut slope) = (0.0, 0.0);
         // Around the base line.
         let mut square = f64::from((1.0 - self.likely) * lead.var_at(h));
@@ -181,7 +180,7 @@ impl Cycles {
             }
             let probability = f64::from(self.probability[index]);
             let mut then = *filter;
-            then.advance(dt, &noise(index, lead, scale));
+            then.advance(dt, &noise(index, filter.begun, lead, scale));
             let [x, r, a, _, turn] = then.state;
             let apart = x - (line.x + line.r * ahead);
             offset += probability * apart;
@@ -207,12 +206,11 @@ impl Cycles {
         let kept = 1.0 - forgotten(dt as f32, MEMORY * scale as f32);
         let mut sound = true;
         for (index, filter) in self.filters.iter_mut().enumerate() {
-            filter.advance(dt, &noise(index, lead, scale));
+            filter.advance(dt, &noise(index, filter.begun, lead, scale));
             filter.evidence *= kept;
             filter.update(z, var_z);
             if index >= STILL {
-                let begun = frequency(index, scale);
-                filter.state[TURN] = filter.state[TURN].clamp(begun / FURTHEST, begun * FURTHEST);
+                filter.state[TURN] = filter.state[TURN].clamp(filter.begun / FURTHEST, filter.begun * FURTHEST);
             }
             sound &= filter.is_sound();
         }
@@ -266,27 +264,33 @@ fn frequency(index: usize, scale: f64) -> f64 {
     TAU * libm::exp2(octaves) / (LONGEST * scale)
 }
 
-/// What filter `index` takes the noise to be, beside what the leading one does.
-fn noise(index: usize, lead: &Kalman, scale: f64) -> Noise {
+/// What filter `index`, which began at frequency `begun`, takes the noise to be, beside what the leading one does.
+fn noise(index: usize, begun: f64, lead: &Kalman, scale: f64) -> Noise {
     let q = f64::from(lead.wander());
     if index < STILL {
         let rate = if index == 0 { q } else { LEFT * q };
         return Noise { rate, cycle: 0.0, frequency: 0.0 };
     }
-    let wander = UNSTEADY * frequency(index, scale);
+    let wander = UNSTEADY * begun;
     Noise { rate: LEFT * q, cycle: FADING * q, frequency: wander * wander / (3600.0 * scale) }
 }
 
 impl Cycle {
-    const NONE: Self =
-        Self { state: [0.0; STATES], covariance: [[0.0; STATES]; STATES], evidence: 0.0, since: 0.0, contradicted: 0 };
+    const NONE: Self = Self {
+        state: [0.0; STATES],
+        covariance: [[0.0; STATES]; STATES],
+        evidence: 0.0,
+        since: 0.0,
+        begun: 0.0,
+        contradicted: 0,
+    };
 
     /// A filter that begins at `t`, at an offset and a rate `at`, each with its variance, and at a frequency of `turn`. None: without a
     /// cycle.
     fn new(t: f64, at: [f64; 2], variances: [f64; 2], turn: f64) -> Self {
         let amplitude = if turn > 0.0 { AMPLITUDE * AMPLITUDE } else { 0.0 };
         let spread = SPREAD * turn;
-        let mut begun = Self { state: [at[0], at[1], 0.0, 0.0, turn], since: t, ..Self::NONE };
+        let mut begun = Self { state: [at[0], at[1], 0.0, 0.0, turn], since: t, begun: turn, ..Self::NONE };
         for (i, variance) in [variances[0], variances[1], amplitude, amplitude, spread * spread].into_iter().enumerate()
         {
             begun.covariance[i][i] = variance;

@@ -37,7 +37,7 @@ pub struct Innovation {
 }
 
 /// Where the soft gate begins, in standard deviations.
-const GATE: f64 = 4.0;
+pub(super) const GATE: f64 = 4.0;
 /// A box narrower than this, in deviations, is as good as a Gaussian of its variance.
 const NARROW: f32 = 0.2;
 /// An exchange that would take less than this share of the variance away says nothing.

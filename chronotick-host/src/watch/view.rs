@@ -1,4 +1,4 @@
-//! The picture on the terminal. It is whole at 80 by 24 and says what it can on anything smaller.
+//! The picture on the terminal. With up to five sources it is whole at 80 by 24, and says what it can on anything smaller.
 
 mod charts;
 
