@@ -13,10 +13,10 @@
 //!
 //! **Forecast.** The filters' mean, by how likely they are; as far as there is no cycle, it is the bank's base line.
 //!
-//! **Weaknesses.** A cycle is found out after a round or two. It is a sine here: of a saw, the steps come as a surprise, and one whose
-//! period changes from round to round is seldom ahead of the lines. What turns faster than a quarter of an hour or slower than two hours is left
-//! to others. The newest exchanges, those of the last minute or two or else the last one, are not in its forecasts yet. Servers that
-//! disagree and are asked at intervals that are not quite the same beat like a cycle; a forecast has to earn its share all the same.
+//! **Weaknesses.** A cycle is found out after a round or two. It is a sine here: of a saw, the steps come as a surprise. What turns
+//! faster than a quarter of an hour or slower than two hours is left to others. The newest exchanges, those of the last minute or two or
+//! else the last one, are not in its forecasts yet. Servers that disagree and are asked at intervals that are not quite the same beat
+//! like a cycle; a forecast has to earn its share all the same.
 
 use core::f64::consts::TAU;
 
