@@ -8,10 +8,15 @@
 //! is itself only estimated, and a claim is not narrowed much on its word.
 //!
 //! **From horizon to horizon.** A horizon's scales begin with those of the next shorter one, which has been tested more
-//! often. From an hour on they may be much larger: rooms and days, which a random walk knows nothing of, come in there.
+//! often. From an hour on they may be much larger: rooms and days, which a random walk knows nothing of, come in there. And they end
+//! with what the next longer one has seen, up to there: within minutes the forecast's errors are lost in the noise of the measurements, and
+//! a little later they are not (a chain whose every link is told of both sides: Rabiner 1989).
 //!
 //! **From now to then.** Nor is what was learned in calm hours true of the next one. From a quarter of an hour on the scale that the
 //! errors tell may be exceeded, whatever they tell: that is no part of what is learned, and no further horizon begins with it.
+//!
+//! **Surprises** are a matter of rates, not of scales: a room or a day changes that of a crystal by some 0.2 ppm. To a claim of a nanosecond
+//! in a second that is a great deal, and next to nothing to one of a microsecond, which a clock makes that knows its rate no better.
 //!
 //! **Overlap.** Errors of overlapping forecasts are counted as one; and because calm and busy hours follow each other, an error
 //! counts for a fraction of an independent one (a tempered likelihood: Grünwald 2012).
@@ -42,6 +47,8 @@ const ALL: [f32; SCALES] = {
 /// From so many seconds on, with what probability a claim is as good as at the next shorter horizon, and that of every larger
 /// scale against the one before it: a room or a day may have come in.
 const SURPRISES: [(f32, f32, f32); 2] = [(10_000.0, 0.42, 0.94), (4000.0, 0.82, 0.88)];
+/// What may come in changes the rate by about so much, s/s: an AT cut by 2 to 4 degrees, at 0.05 to 0.1 ppm per degree.
+const ROOM: f32 = 2e-7;
 /// The same of the hour to come against those that have been judged: it may be a busy one.
 const BUSY: (f32, f32, f32) = (1000.0, 0.83, 0.85);
 /// The log likelihood of an independent error counts for so much.
@@ -56,6 +63,24 @@ const RENEWED: u8 = 8;
 /// The 97.5 % quantile of the standard normal distribution.
 const NORMAL: f32 = 1.96;
 
+/// How much of a surprise it is to a forecast what comes in from outside, from nothing to one.
+#[derive(Clone, Copy, Debug)]
+pub struct Surprise {
+    /// Whatever it is.
+    any: f32,
+    /// A change of the rate.
+    rate: f32,
+}
+
+impl Surprise {
+    /// To one of `horizon` s that claims a `deviation`, s. Models and a daily pattern that have a part of `foreseen` in it know of rooms
+    /// and days. Of a cycle that is not said; in simulated worlds no more is outside where it counts as well.
+    pub fn new(horizon: f32, deviation: f32, foreseen: f32) -> Self {
+        let (any, claimed) = (1.0 - foreseen, deviation / (ROOM * horizon));
+        Self { any, rate: any / (1.0 + claimed * claimed) }
+    }
+}
+
 /// How probable each scale is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scales([f32; SCALES]);
@@ -64,22 +89,33 @@ impl Scales {
     /// Of a forecast of the present, of which nothing is known: the claim stands, and not firmly.
     pub const FIRST: Self = Self([0.1, 0.3, 0.4, 0.15, 0.05, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
     /// Nothing is known at all.
-    const ANY: Self = Self([1.0 / SCALES as f32; SCALES]);
+    pub const ANY: Self = Self([1.0 / SCALES as f32; SCALES]);
 
-    /// What they are expected to be at `horizon` s, which is the next longer one, in units of the time scale. Models and a daily
-    /// pattern that have a part of `foreseen` in the forecast know of rooms and days, so that these are no surprise to it. Of a cycle that
-    /// is not said; in simulated worlds no more is outside where it counts as well.
-    pub fn ahead(&self, horizon: f32, foreseen: f32) -> Self {
+    /// What they are expected to be at `horizon` s, which is the next longer one, in units of the time scale.
+    pub fn ahead(&self, horizon: f32, surprise: Surprise) -> Self {
         match SURPRISES.into_iter().find(|&(from, ..)| horizon >= from) {
-            Some((_, same, larger)) => self.unforeseen(same, larger, foreseen),
+            Some((_, same, larger)) => self.larger(same, larger, surprise.rate),
             None => self.further(),
         }
     }
 
-    /// What they may be in the time to come, having been these so far; `horizon` and `foreseen` as for [`Scales::ahead`].
-    pub fn to_come(&self, horizon: f32, foreseen: f32) -> Self {
+    /// What the errors seen at `horizon` s, which is the next longer one, tell of these, being `self` by what they and longer ones say alone.
+    pub fn behind(&self, horizon: f32) -> Self {
+        // What comes in from outside within hours is not there within minutes.
+        if SURPRISES.iter().any(|&(from, ..)| horizon >= from) { Self::ANY } else { self.further() }
+    }
+
+    /// What they may be in the time to come, having been these so far; `horizon` and `surprise` as for [`Scales::ahead`].
+    pub fn to_come(&self, horizon: f32, surprise: Surprise) -> Self {
         let (from, same, larger) = BUSY;
-        if horizon < from { *self } else { self.unforeseen(same, larger, foreseen) }
+        // Paths have busy hours as well, whatever the claim.
+        if horizon < from { *self } else { self.larger(same, larger, surprise.rate.max(0.5 * surprise.any)) }
+    }
+
+    /// What is known from both sides.
+    pub fn and(&self, other: &Self) -> Self {
+        let both = Self(core::array::from_fn(|i| self.0[i] * other.0[i]));
+        both.normalised().unwrap_or(*self)
     }
 
     /// About the same.
@@ -96,19 +132,24 @@ impl Scales {
         Self(out)
     }
 
-    /// Larger, and nobody knows how much: `same` is the probability that it is not, of what is not `foreseen`, and `larger` that of every
-    /// larger scale against the one before it.
-    fn unforeseen(&self, same: f32, larger: f32, foreseen: f32) -> Self {
-        let same = same + (1.0 - same) * foreseen;
-        let mut out = [0.0; SCALES];
-        let (mut below, mut total) = (0.0, 0.0);
-        for (out, probability) in out.iter_mut().zip(self.0) {
-            *out = same * probability + (1.0 - same) * (1.0 - larger) * below;
+    /// Larger, and nobody knows how much: `same` is the probability that it is not, as far as there is a `surprise` at all, and `larger`
+    /// that of every larger scale against the one before it.
+    fn larger(&self, same: f32, larger: f32, surprise: f32) -> Self {
+        let otherwise = (1.0 - same) * surprise;
+        let mut below = 0.0;
+        let then = self.0.map(|probability| {
+            let out = (1.0 - otherwise) * probability + otherwise * (1.0 - larger) * below;
             below = larger * below + probability;
-            total += *out;
-        }
+            out
+        });
         // What was at the largest scale has nowhere to go.
-        if total > 0.0 { Self(out.map(|probability| probability / total)) } else { *self }
+        Self(then).normalised().unwrap_or(*self)
+    }
+
+    /// The same in all, one. `None`: nothing is possible.
+    fn normalised(self) -> Option<Self> {
+        let total: f32 = self.0.iter().sum();
+        (total > 0.0).then(|| Self(self.0.map(|probability| probability / total)))
     }
 
     /// Half the width of the interval that holds 95 % of the mixture, in claimed deviations.
@@ -216,13 +257,11 @@ impl<const C: usize> Calibration<C> {
     pub fn scales(&self, before: &Scales) -> Scales {
         let most = self.likelihood.iter().fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
         let mut scales = *before;
-        let mut total = 0.0;
         for (probability, likelihood) in scales.0.iter_mut().zip(self.likelihood) {
             *probability *= evidence::exp(likelihood - most);
-            total += *probability;
         }
         // What was impossible before and is all that is left: the errors are right.
-        if total > 0.0 { Scales(scales.0.map(|probability| probability / total)) } else { Scales::ANY }
+        scales.normalised().unwrap_or(Scales::ANY)
     }
 
     /// What the claimed deviation is multiplied by to give the half-width of the 95 % interval, with `scales` from
@@ -253,6 +292,9 @@ impl<const C: usize> Calibration<C> {
 mod tests {
     use super::*;
 
+    /// To one who claims to know the rate.
+    const CERTAIN: Surprise = Surprise { any: 1.0, rate: 1.0 };
+
     /// Errors that alternate in sign with a constant magnitude have exactly that deviation.
     fn learnt(error: f32, claimed: f32, noise: f32, times: usize) -> Calibration<96> {
         let mut calibration = Calibration::<96>::new();
@@ -263,7 +305,7 @@ mod tests {
     }
 
     fn factor(calibration: &Calibration<96>) -> f32 {
-        calibration.factor(&calibration.scales(&Scales::FIRST.ahead(14_400.0, 0.0)))
+        calibration.factor(&calibration.scales(&Scales::FIRST.ahead(14_400.0, CERTAIN)))
     }
 
     #[test]
@@ -289,12 +331,36 @@ mod tests {
     #[test]
     fn calm_hours_do_not_promise_a_calm_one() {
         let calm = learnt(1e-6, 1e-6, 0.0, 1000).scales(&Scales::FIRST);
-        let at = |horizon, foreseen| calm.to_come(horizon, foreseen).half_width() / calm.half_width();
-        assert_eq!(at(256.0, 0.0), 1.0);
-        let hours = at(1024.0, 0.0);
-        assert!((1.2..2.5).contains(&hours) && at(14_400.0, 0.0) == hours, "{hours}");
+        let at = |horizon, surprise| calm.to_come(horizon, surprise).half_width() / calm.half_width();
+        assert_eq!(at(256.0, CERTAIN), 1.0);
+        let hours = at(1024.0, CERTAIN);
+        assert!((1.2..2.5).contains(&hours) && at(14_400.0, CERTAIN) == hours, "{hours}");
         // Who foresees the room and the day is not surprised.
-        assert!(at(1024.0, 0.9) < 1.1 && at(1024.0, 1.0) == 1.0, "{}", at(1024.0, 0.9));
+        let foreseen = |part| at(1024.0, Surprise::new(1024.0, 1e-6, part));
+        assert!(foreseen(0.9) < 1.1 && foreseen(1.0) == 1.0, "{}", foreseen(0.9));
+    }
+
+    #[test]
+    fn a_room_is_no_surprise_to_a_claim_that_has_room_for_it() {
+        let wide = |horizon: f32, rate: f32| {
+            Scales::FIRST.ahead(horizon, Surprise::new(horizon, rate * horizon, 0.0)).half_width()
+        };
+        for horizon in [4096.0, 14_400.0] {
+            let (sure, unsure) = (wide(horizon, 1e-10), wide(horizon, 1e-5));
+            assert!(sure > 1.3 * unsure, "{horizon} s: {sure} {unsure}");
+            assert!((unsure / Scales::FIRST.half_width() - 1.0).abs() < 0.05, "{horizon} s: {unsure}");
+        }
+        // Not so that of the next hour on a path.
+        let next = Scales::FIRST.to_come(1024.0, Surprise::new(1024.0, 1e-2, 0.0)).half_width();
+        assert!(next > 1.1 * Scales::FIRST.half_width(), "{next}");
+    }
+
+    #[test]
+    fn what_a_longer_horizon_has_seen_is_told_to_the_shorter_one() {
+        let seen = learnt(4e-6, 1e-6, 0.0, 300).scales(&Scales::ANY);
+        let told = Scales::FIRST.and(&seen.behind(256.0)).half_width();
+        assert!(told > 1.5 * Scales::FIRST.half_width(), "{told}");
+        assert_eq!(Scales::FIRST.and(&seen.behind(4096.0)), Scales::FIRST);
     }
 
     #[test]
@@ -311,7 +377,7 @@ mod tests {
     fn probabilities_stay_probabilities_and_what_is_further_is_no_narrower() {
         let mut scales = Scales::FIRST;
         for step in 0..6 {
-            let next = scales.ahead([16.0, 64.0, 256.0, 1024.0, 4096.0, 14_400.0][step], 0.0);
+            let next = scales.ahead([16.0, 64.0, 256.0, 1024.0, 4096.0, 14_400.0][step], CERTAIN);
             assert!((next.0.iter().sum::<f32>() - 1.0).abs() < 1e-5, "{next:?}");
             assert!(next.half_width() > scales.half_width(), "{scales:?} {next:?}");
             scales = next;

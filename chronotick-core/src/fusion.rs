@@ -30,14 +30,16 @@
 //! **Weaknesses.** A horizon that has not passed even once has no evidence of its own, only its shorter neighbours'.
 
 mod node;
+mod noise;
 mod stack;
 
 use core::cell::OnceCell;
 
 use node::{Node, Witness};
+use noise::Noise;
 use stack::Share;
 
-use crate::calibration::Scales;
+use crate::calibration::{Scales, Surprise};
 use crate::estimator::Line;
 use crate::evidence;
 use crate::opinions::Opinions;
@@ -93,8 +95,9 @@ pub struct Fusion<const E: usize = 36, const K: usize = 7, const P: usize = 64, 
     handicap: [f32; E],
     /// Squared distance of each expert's present from the fused one, s^2.
     stray: [f32; E],
-    /// Mean precision of the latest exchanges, s^-2.
+    /// Mean precision of the latest exchanges, s^-2, and how noisy they are against what they are taken to be.
     precision: f32,
+    noise: Noise,
     scale: f32,
 }
 
@@ -132,6 +135,7 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize, const L: us
             handicap,
             stray: [0.0; E],
             precision: 0.0,
+            noise: Noise::new(),
             scale: scale as f32,
         }
     }
@@ -184,7 +188,7 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize, const L: us
         let at_first: [Share; L] = core::array::from_fn(Share::at_first);
         let mut shares = &at_first;
         for node in &mut self.nodes {
-            node.score(&witness);
+            node.score(&witness, &mut self.noise);
             if node.unjudged {
                 node.judge();
                 node.unjudged = false;
@@ -217,24 +221,34 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize, const L: us
     /// asked for the opinions that have not been heard since the last [`Fusion::forget_curve`].
     pub fn curve(&self, at: Timestamp<Local>, line: Line, ask: impl Fn(f32) -> Opinions<E>) -> &[Ahead; K] {
         self.curve.get_or_init(|| {
-            let mut scales = Scales::FIRST;
-            let mut widest = 0.0f32;
             let mut log_weight = self.prior;
-            core::array::from_fn(|i| {
+            let fused: [Fused; K] = core::array::from_fn(|i| {
                 let node = &self.nodes[i];
                 log_weight = if node.outdated {
                     node.weighed(&log_weight, &self.handicap, &self.stray, self.precision)
                 } else {
                     node.log_weight
                 };
-                let fused = node.frozen_at(at, line).unwrap_or_else(|| node.fuse(&log_weight, &ask(node.horizon)));
+                node.frozen_at(at, line).unwrap_or_else(|| node.fuse(&log_weight, &ask(node.horizon)))
+            });
+            // What longer horizons have seen of each.
+            let mut longer = [Scales::ANY; K];
+            for i in (1..K).rev() {
+                let node = &self.nodes[i];
+                longer[i - 1] = node.calibration.scales(&longer[i]).behind(node.horizon / self.scale);
+            }
+            let mut scales = Scales::FIRST;
+            let mut widest = 0.0f32;
+            core::array::from_fn(|i| {
+                let (node, fused) = (&self.nodes[i], &fused[i]);
+                let horizon = node.horizon / self.scale;
                 // Squared: a model that has a share before it has shown anything foresees less than it says.
-                let (horizon, foreseen) = (node.horizon / self.scale, fused.moved * fused.moved);
+                let surprise = Surprise::new(node.horizon, fused.deviation, fused.moved * fused.moved);
                 if i > 0 {
-                    scales = scales.ahead(horizon, foreseen);
+                    scales = scales.ahead(horizon, surprise);
                 }
                 scales = node.calibration.scales(&scales);
-                let factor = node.calibration.factor(&scales.to_come(horizon, foreseen));
+                let factor = node.calibration.factor(&scales.and(&longer[i]).to_come(horizon, surprise));
                 // Nobody knows the further future better than the nearer one.
                 widest = widest.max(factor * fused.deviation);
                 Ahead { displacement: fused.displacement, half_width: widest }

@@ -50,31 +50,31 @@ impl<S> Timestamp<S> {
 
     /// The time from `earlier` to `self`, saturating at the ends of the range.
     pub const fn since(self, earlier: Self) -> Span {
-        Span(self.nanos.saturating_sub(earlier.nanos))
+        Span(difference(self.nanos, earlier.nanos))
     }
 
     /// `self + span`, saturating at the ends of the range.
     pub const fn saturating_add(self, span: Span) -> Self {
-        Self::from_nanos(self.nanos.saturating_add(span.0))
+        Self::from_nanos(sum(self.nanos, span.0))
     }
 
     /// `self - span`, saturating at the ends of the range.
     pub const fn saturating_sub(self, span: Span) -> Self {
-        Self::from_nanos(self.nanos.saturating_sub(span.0))
+        Self::from_nanos(difference(self.nanos, span.0))
     }
 }
 
 impl Timestamp<Local> {
     /// The UTC instant that `offset` (reference - local) assigns to this local instant, saturating.
     pub const fn to_utc(self, offset: Offset) -> Timestamp<Utc> {
-        Timestamp::from_nanos(self.nanos.saturating_add(offset.0))
+        Timestamp::from_nanos(sum(self.nanos, offset.0))
     }
 }
 
 impl Timestamp<Utc> {
     /// The offset of the local clock that read `local` at this UTC instant, saturating.
     pub const fn offset_from(self, local: Timestamp<Local>) -> Offset {
-        Offset(self.nanos.saturating_sub(local.nanos))
+        Offset(difference(self.nanos, local.nanos))
     }
 }
 
@@ -156,11 +156,11 @@ impl Span {
     }
     /// `self + other`, saturating.
     pub const fn saturating_add(self, other: Self) -> Self {
-        Self(self.0.saturating_add(other.0))
+        Self(sum(self.0, other.0))
     }
     /// `self - other`, saturating.
     pub const fn saturating_sub(self, other: Self) -> Self {
-        Self(self.0.saturating_sub(other.0))
+        Self(difference(self.0, other.0))
     }
     /// `self * factor`, saturating.
     pub const fn saturating_mul(self, factor: i64) -> Self {
@@ -195,15 +195,15 @@ impl Offset {
     }
     /// The signed distance from `other` to `self`, saturating.
     pub const fn since(self, other: Self) -> Span {
-        Span(self.0.saturating_sub(other.0))
+        Span(difference(self.0, other.0))
     }
     /// `self + span`, saturating.
     pub const fn saturating_add(self, span: Span) -> Self {
-        Self(self.0.saturating_add(span.0))
+        Self(sum(self.0, span.0))
     }
     /// `self - span`, saturating.
     pub const fn saturating_sub(self, span: Span) -> Self {
-        Self(self.0.saturating_sub(span.0))
+        Self(difference(self.0, span.0))
     }
 }
 
@@ -354,6 +354,18 @@ impl Deviation {
     pub const fn variance(self) -> Variance {
         Variance(self.0 * self.0)
     }
+}
+
+/// Both, saturating. A microcontroller has one copy.
+#[cfg_attr(target_os = "none", inline(never))]
+const fn sum(a: i64, b: i64) -> i64 {
+    a.saturating_add(b)
+}
+
+/// `a - b`, saturating.
+#[cfg_attr(target_os = "none", inline(never))]
+const fn difference(a: i64, b: i64) -> i64 {
+    a.saturating_sub(b)
 }
 
 #[cfg(test)]

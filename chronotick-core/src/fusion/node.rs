@@ -1,5 +1,6 @@
 //! One horizon: the forecasts under test there, what the experts' errors were, and what follows for their weights.
 
+use super::noise::Noise;
 use super::stack::Share;
 use super::{Fused, MODELS, MOST_EXPERTS, bank, stacked};
 use crate::calibration::Calibration;
@@ -206,7 +207,7 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
         })
     }
 
-    pub(super) fn score(&mut self, witness: &Witness) {
+    pub(super) fn score(&mut self, witness: &Witness, blur: &mut Noise) {
         let at = witness.at;
         while self.is_due(at) {
             // The slot is taken out even when it is too old to be a fair test of this horizon.
@@ -215,12 +216,12 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
             if age as f32 > 2.0 * self.horizon + 256.0 * witness.scale {
                 continue;
             }
-            self.score_one(&frozen, age, witness);
+            self.score_one(&frozen, age, witness, blur);
             self.unjudged = true;
         }
     }
 
-    fn score_one(&mut self, frozen: &Frozen<E>, age: f64, witness: &Witness) {
+    fn score_one(&mut self, frozen: &Frozen<E>, age: f64, witness: &Witness, blur: &mut Noise) {
         let &Witness { at, raw, filtered, scale } = witness;
         let extra = age as f32 - self.horizon;
         let doubted = frozen.bank.deviation * frozen.bank.deviation;
@@ -289,11 +290,14 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
         }
         let bank = base + frozen.bank.displacement + frozen.bank.slope * extra;
         self.learn_shares(bank, |i| base + frozen.displacement[i] + frozen.slope[i] * extra, importance, keep);
-        let (base, noise) = if late { (missed + apart, filtered.1) } else { (missed, raw.1) };
+        let (base, noise) = if late { (missed + apart, filtered.1) } else { (missed, raw.1 * blur.ratio()) };
         let error = base + frozen.fused.displacement + frozen.fused.slope * extra;
         let memory = (CALIBRATION_MEMORY.0 * scale).max(CALIBRATION_MEMORY.1 * self.horizon);
         let keep = evidence::exp(-elapsed / memory);
         let claimed = frozen.fused.deviation * frozen.fused.deviation;
+        if self.horizon == 0.0 {
+            blur.learn(error, claimed, raw.1, keep);
+        }
         self.calibration.learn(error, claimed, noise, keep, self.overlap());
     }
 
