@@ -129,7 +129,7 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize, const L: us
     /// every horizon. Those of the bank from `silent_from(h)` on have nothing to say `h` s ahead. `scale` stretches all horizons.
     pub fn new(prior: [f32; E], handicap: [f32; E], silent_from: impl Fn(f64) -> usize, scale: f64) -> Self {
         Self {
-            nodes: horizons::<K>().map(|horizon| Node::new(horizon * scale, prior, silent_from(horizon))),
+            nodes: horizons::<K>().map(|horizon| Node::new(horizon, scale, prior, silent_from(horizon))),
             curve: OnceCell::new(),
             prior,
             handicap,

@@ -42,8 +42,9 @@ const MOST_DOUBT: f32 = 1e6;
 const ENOUGH: f32 = 0.99;
 /// Log weights below this do not take part.
 const NEGLIGIBLE: f32 = -6.0;
-/// One of so many slots for frozen forecasts is in use when exchanges come regularly.
-const SPARE: i64 = 4;
+/// One of so many slots for frozen forecasts is in use when exchanges come regularly; twice as many where few pass, or where there
+/// is but one.
+const SPARE: i64 = 8;
 /// The weighted distribution is trimmed to its middle, from this share to the rest.
 const TRIM: f32 = 0.25;
 /// Seconds over which skill forgets, and at least so many horizons.
@@ -63,8 +64,9 @@ const CLEARER: f32 = 12.0;
 #[derive(Clone, Debug)]
 pub(super) struct Node<const E: usize, const P: usize, const C: usize, const L: usize> {
     pub(super) horizon: f32,
-    /// The same.
+    /// The same, and so much of it between two forecasts as slots are spared.
     reach: Span,
+    sparing: i64,
     pub(super) frozen: heapless::Deque<Frozen<E>, P>,
     pub(super) skill: [Skill; E],
     /// What the median expert's squared error usually is, s^2.
@@ -135,12 +137,13 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
         if Self::BANK <= Self::FEW || self.silent_from > Self::BANK { Self::BANK } else { self.silent_from }
     }
 
-    /// A horizon of `horizon` s at which nothing is known but `prior`, the experts' log weights, and that those of the bank from
-    /// `silent_from` on have nothing to say.
-    pub(super) fn new(horizon: f64, prior: [f32; E], silent_from: usize) -> Self {
+    /// A horizon of `horizon` s in units of the time `scale`, at which nothing is known but `prior`, the experts' log weights, and that
+    /// those of the bank from `silent_from` on have nothing to say.
+    pub(super) fn new(horizon: f64, scale: f64, prior: [f32; E], silent_from: usize) -> Self {
         Self {
-            horizon: horizon as f32,
-            reach: Span::from_secs_f64(horizon),
+            horizon: (horizon * scale) as f32,
+            reach: Span::from_secs_f64(horizon * scale),
+            sparing: if horizon < f64::from(LATE) && P > 1 { SPARE } else { SPARE / 2 },
             frozen: heapless::Deque::new(),
             skill: [Skill::default(); E],
             level: f32::INFINITY,
@@ -164,7 +167,9 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
     pub(super) fn wants(&self, at: Timestamp<Local>) -> bool {
         match self.frozen.back() {
             None => true,
-            Some(last) => at.since(last.at).saturating_mul(const { slots(P) }) >= self.reach.saturating_mul(SPARE),
+            Some(last) => {
+                at.since(last.at).saturating_mul(const { slots(P) }) >= self.reach.saturating_mul(self.sparing)
+            }
         }
     }
 
