@@ -348,6 +348,26 @@ fn what_sources_disagree_about_is_in_the_interval() {
 /// The interval's quantile has the rank of split conformal prediction, ceil(0.95 (n + 1)) of n scores: with 96 of them the
 /// 93rd, whatever the 92nd is.
 #[test]
+fn noise_that_no_delay_tells_is_not_taken_for_errors_of_the_clock() {
+    let half_width = |more: i64| {
+        let samples: Vec<Sample> = (0i64..2500)
+            .map(|i| {
+                // Queues of up to 60 us each way, and up to `more` that do not show.
+                let (out, back, hidden) = (i * 7919 % 60_013, i * 104_729 % 60_029, i * 15_485_863 % 80_021 - 40_010);
+                sample(SECOND + 16 * SECOND * i, (out - back) / 2 + hidden * more / 40_000, 200_000 + out + back)
+            })
+            .collect();
+        let pipeline = fed(&samples);
+        let then = samples.last().unwrap().local.saturating_add(Span::from_secs(256));
+        let told = pipeline.estimate(then).unwrap();
+        told.interval.half_width().as_nanos()
+    };
+    let (shown, hidden) = (half_width(0), half_width(40_000));
+    // Taken for the clock's, it would be six times as wide.
+    assert!(hidden < 5 * shown, "{hidden} and {shown} ns");
+}
+
+#[test]
 fn the_conformal_rank_is_exact() {
     let factor = |small: usize| {
         let mut calibration = Calibration::<96>::new();

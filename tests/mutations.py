@@ -57,6 +57,7 @@ MISTAKES = [
      ".filter(|&(low, high)| low <= point && point <= high).count()"),
     ("a minority is enough", CORE + "selection.rs", "voters().count() / 2 + 1", "(voters().count() / 2).max(1)"),
     ("temperature filters begin in the past", CORE + "estimator/mod.rs", "            self.warm_up();\n", ""),
+    ("noise taken to be what delays tell of it", CORE + "fusion/node.rs", "raw.1 * blur.ratio()", "raw.1", "correction_mathematics"),
     ("conformal rank off by one", CORE + "calibration.rs", "(19 * (known + 1)).div_ceil(20)",
      "(19 * known).div_ceil(20)", "correction_mathematics"),
     ("answers to other questions taken", CORE + "forecast.rs",
