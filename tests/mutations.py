@@ -119,7 +119,9 @@ def main():
         folder = pathlib.Path(name)
         copy_tree(top, folder)
         if options.target:
-            (folder / "target").symlink_to(pathlib.Path(options.target).resolve())
+            target = pathlib.Path(options.target).resolve()
+            target.mkdir(parents=True, exist_ok=True)
+            (folder / "target").symlink_to(target)
         print("| planted mistake | caught by (seeds of %d) |\n|---|---|" % options.seeds, flush=True)
         for title, file, old, new, *rest in [("none", None, None, None), *MISTAKES]:
             if options.names and title not in options.names:
