@@ -357,12 +357,14 @@ impl Deviation {
 }
 
 /// Both, saturating. A microcontroller has one copy.
+#[cfg_attr(not(target_os = "none"), inline)]
 #[cfg_attr(target_os = "none", inline(never))]
 const fn sum(a: i64, b: i64) -> i64 {
     a.saturating_add(b)
 }
 
 /// `a - b`, saturating.
+#[cfg_attr(not(target_os = "none"), inline)]
 #[cfg_attr(target_os = "none", inline(never))]
 const fn difference(a: i64, b: i64) -> i64 {
     a.saturating_sub(b)
