@@ -65,7 +65,7 @@ MISTAKES = [
     ("implausible forecasts taken", CORE + "forecast.rs", "f64::from(q.abs()) > limit", "f64::from(q.abs()) > 1e300"),
     ("interval half as wide", CORE + "pipeline/ahead.rs", "let half = between(c0.half_width, c1.half_width);",
      "let half = 0.5 * between(c0.half_width, c1.half_width);"),
-    ("experts' errors not scored", CORE + "fusion/node.rs", "            self.score_one(&frozen, age, witness);\n", ""),
+    ("experts' errors not scored", CORE + "fusion/node.rs", "            self.score_one(&frozen, age, witness, blur);\n", ""),
     ("the daily pattern taken for an addition", CORE + "fusion/node.rs", "(stacked::<E>(slot, L), slot < MODELS)",
      "(stacked::<E>(slot, L), true)", "correction_mathematics"),
     ("a cycle that turns the other way", CORE + "estimator/cycle.rs", "(a * cos - b * sin, a * sin + b * cos)",
