@@ -1,10 +1,10 @@
 //! The 95 % interval: how the claimed deviations of the fused forecast compare with its errors.
 //!
 //! **Model.** The error that is seen is that of the forecast plus the noise of the measurement that reveals it: Gaussian, of
-//! variance `k^2 v + r` where `v` was claimed. The scale `k^2` is not known, so that each of fifteen possible ones has a
+//! variance `k^2 v + r` where `v` was claimed. The scale `k^2` is not known, so that each of sixteen possible ones has a
 //! probability, and the interval is the one that holds 95 % of the mixture. That widens it by itself while few errors are known, as
 //! Student's distribution would, and narrows it as soon as the larger scales have been refuted. An exchange far noisier than the
-//! claim favours no scale. The scale is at least a fifth: the noise of the measurements
+//! claim favours no scale. The scale is at least an eighth: the noise of the measurements
 //! is itself only estimated, and a claim is not narrowed much on its word.
 //!
 //! **From horizon to horizon.** A horizon's scales begin with those of the next shorter one, which has been tested more
@@ -29,9 +29,9 @@
 use crate::evidence;
 use crate::rank::ranked;
 
-/// How many scales there are: from [`LEAST`] on, each [`RATIO`] times the one before.
-const SCALES: usize = 15;
-const LEAST: f32 = 0.195;
+/// How many scales there are: from [`LEAST`] on, each [`RATIO`] times the one before. A multiple of four is quicker.
+const SCALES: usize = 16;
+const LEAST: f32 = 0.122;
 const RATIO: f32 = 1.6;
 const LN_RATIO: f32 = 0.470_003_63;
 /// All of them.
@@ -87,7 +87,8 @@ pub struct Scales([f32; SCALES]);
 
 impl Scales {
     /// Of a forecast of the present, of which nothing is known: the claim stands, and not firmly.
-    pub const FIRST: Self = Self([0.01, 0.03, 0.09, 0.28, 0.39, 0.15, 0.05, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+    pub const FIRST: Self =
+        Self([0.0, 0.01, 0.03, 0.09, 0.28, 0.39, 0.15, 0.05, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
     /// Nothing is known at all.
     pub const ANY: Self = Self([1.0 / SCALES as f32; SCALES]);
 
@@ -179,7 +180,7 @@ impl Scales {
         /// And above.
         const ABOVE: [f32; SCALES] = [
             0.05, 0.121_26, 0.220_58, 0.332_82, 0.443_9, 0.544_99, 0.632_28, 0.705_21, 0.764_88, 0.813_09, 0.851_72,
-            0.882_52, 0.907, 0.926_4, 0.941_8,
+            0.882_52, 0.907, 0.926_4, 0.941_8, 0.954,
         ];
         let mut sum = 0.0;
         for (i, probability) in self.0.iter().enumerate() {
