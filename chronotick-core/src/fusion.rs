@@ -136,7 +136,7 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize, const L: us
             handicap,
             stray: [0.0; E],
             precision: 0.0,
-            noise: Noise::new(),
+            noise: Noise::default(),
             scale: scale as f32,
         }
     }

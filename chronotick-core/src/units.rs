@@ -356,7 +356,7 @@ impl Deviation {
     }
 }
 
-/// Both, saturating. A microcontroller has one copy.
+/// `a + b`, saturating. A microcontroller has one copy.
 #[cfg_attr(not(target_os = "none"), inline)]
 #[cfg_attr(target_os = "none", inline(never))]
 const fn sum(a: i64, b: i64) -> i64 {

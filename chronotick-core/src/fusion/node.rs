@@ -64,9 +64,10 @@ const CLEARER: f32 = 12.0;
 #[derive(Clone, Debug)]
 pub(super) struct Node<const E: usize, const P: usize, const C: usize, const L: usize> {
     pub(super) horizon: f32,
-    /// The same, and so much of it between two forecasts as slots are spared.
+    /// The same.
     reach: Span,
-    sparing: i64,
+    /// One of so many slots is in use, see [`SPARE`].
+    spare: i64,
     pub(super) frozen: heapless::Deque<Frozen<E>, P>,
     pub(super) skill: [Skill; E],
     /// What the median expert's squared error usually is, s^2.
@@ -143,7 +144,7 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
         Self {
             horizon: (horizon * scale) as f32,
             reach: Span::from_secs_f64(horizon * scale),
-            sparing: if horizon < f64::from(LATE) && P > 1 { SPARE } else { SPARE / 2 },
+            spare: if horizon < f64::from(LATE) && P > 1 { SPARE } else { SPARE / 2 },
             frozen: heapless::Deque::new(),
             skill: [Skill::default(); E],
             level: f32::INFINITY,
@@ -167,9 +168,7 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
     pub(super) fn wants(&self, at: Timestamp<Local>) -> bool {
         match self.frozen.back() {
             None => true,
-            Some(last) => {
-                at.since(last.at).saturating_mul(const { slots(P) }) >= self.reach.saturating_mul(self.sparing)
-            }
+            Some(last) => at.since(last.at).saturating_mul(const { slots(P) }) >= self.reach.saturating_mul(self.spare),
         }
     }
 
@@ -212,7 +211,7 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
         })
     }
 
-    pub(super) fn score(&mut self, witness: &Witness, blur: &mut Noise) {
+    pub(super) fn score(&mut self, witness: &Witness, seen: &mut Noise) {
         let at = witness.at;
         while self.is_due(at) {
             // The slot is taken out even when it is too old to be a fair test of this horizon.
@@ -221,12 +220,12 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
             if age as f32 > 2.0 * self.horizon + 256.0 * witness.scale {
                 continue;
             }
-            self.score_one(&frozen, age, witness, blur);
+            self.score_one(&frozen, age, witness, seen);
             self.unjudged = true;
         }
     }
 
-    fn score_one(&mut self, frozen: &Frozen<E>, age: f64, witness: &Witness, blur: &mut Noise) {
+    fn score_one(&mut self, frozen: &Frozen<E>, age: f64, witness: &Witness, seen: &mut Noise) {
         let &Witness { at, raw, filtered, scale } = witness;
         let extra = age as f32 - self.horizon;
         let doubted = frozen.bank.deviation * frozen.bank.deviation;
@@ -295,13 +294,13 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
         }
         let bank = base + frozen.bank.displacement + frozen.bank.slope * extra;
         self.learn_shares(bank, |i| base + frozen.displacement[i] + frozen.slope[i] * extra, importance, keep);
-        let (base, noise) = if late { (missed + apart, filtered.1) } else { (missed, raw.1 * blur.ratio()) };
+        let (base, noise) = if late { (missed + apart, filtered.1) } else { (missed, raw.1 * seen.ratio()) };
         let error = base + frozen.fused.displacement + frozen.fused.slope * extra;
         let memory = (CALIBRATION_MEMORY.0 * scale).max(CALIBRATION_MEMORY.1 * self.horizon);
         let keep = evidence::exp(-elapsed / memory);
         let claimed = frozen.fused.deviation * frozen.fused.deviation;
         if self.horizon == 0.0 {
-            blur.learn(error, claimed, raw.1, keep);
+            seen.learn(error, claimed, raw.1, keep);
         }
         self.calibration.learn(error, claimed, noise, keep, self.overlap());
     }

@@ -32,17 +32,16 @@ pub(super) struct Noise {
 }
 
 impl Noise {
-    /// Nothing yet.
-    pub(super) const fn new() -> Self {
-        Self { own_own: 0.0, own_other: 0.0, other_other: 0.0, own_seen: 0.0, other_seen: 0.0 }
-    }
-
     /// An exchange of variance `noise`, s^2, missed the forecast of the present, which had claimed the variance `claimed`, s^2, by `error`
     /// s. The past keeps a part of `keep`.
     pub(super) fn learn(&mut self, error: f32, claimed: f32, noise: f32, keep: f32) {
         let expected = 1.0 / (claimed + noise);
         let (own, other, square) = (claimed * expected, noise * expected, error * error * expected);
-        // Whatever is not a number tells nothing.
+        // They are one together, or not numbers.
+        let known = own + other > 0.5;
+        if !known {
+            return;
+        }
         let seen = if square < CAP { square } else { CAP };
         self.own_own = self.own_own * keep + own * own;
         self.own_other = self.own_other * keep + own * other;
@@ -68,7 +67,7 @@ mod tests {
     /// The ratio after `count` exchanges whose variance goes up and down between one and nine times the claim, the errors being what
     /// is expected of `own` times the claim and `other` times the noise.
     fn after(count: u16, own: f32, other: f32) -> f32 {
-        let mut noise = Noise::new();
+        let mut noise = Noise::default();
         for i in 0..count {
             let (claimed, variance) = (1e-12, 1e-12 * f32::from(1 + i % 9));
             noise.learn(libm::sqrtf(own * claimed + other * variance), claimed, variance, 1.0);
@@ -94,11 +93,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_number_leaves_it_one() {
-        let mut noise = Noise::new();
-        for error in [f32::NAN, f32::INFINITY, 1e30] {
-            noise.learn(error, 1e-12, 1e-12, 1.0);
+    fn what_is_not_a_number_is_forgotten() {
+        let mut noise = Noise::default();
+        for broken in [f32::NAN, f32::INFINITY, f32::MAX, 0.0] {
+            for (error, claimed, variance) in
+                [(broken, 1e-12, 1e-12), (1e-6, broken, 1e-12), (1e-6, 1e-12, broken), (broken, broken, broken)]
+            {
+                noise.learn(error, claimed, variance, 1.0);
+                assert!((LIMITS.0..=LIMITS.1).contains(&noise.ratio()), "{noise:?}");
+            }
         }
-        assert!((LIMITS.0..=LIMITS.1).contains(&noise.ratio()), "{noise:?}");
+        for i in 0_u16..900 {
+            let (claimed, variance) = (1e-12, 1e-12 * f32::from(1 + i % 9));
+            noise.learn(libm::sqrtf(claimed + 3.0 * variance), claimed, variance, 0.99);
+        }
+        assert!(noise.ratio() > 1.5, "{noise:?}");
     }
 }
