@@ -481,6 +481,7 @@ fn a_thread_answers_like_a_process() {
     assert_eq!((health.pid, health.restarts), (None, 0));
     assert_eq!(health.sandbox.seccomp, Grant::None, "a thread shares the service's rights, and says so");
     assert!(health.models.iter().all(|model| matches!(model, ModelState::Loaded { .. })), "{health:?}");
+    assert_eq!(Holdings::now().threads, before.threads + 1);
     drop(service);
     let limit = Instant::now() + Duration::from_secs(1);
     while Holdings::now().threads > before.threads {

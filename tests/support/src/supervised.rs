@@ -386,7 +386,7 @@ impl Drop for Workshop {
 pub struct Holdings {
     /// Open descriptors.
     pub descriptors: usize,
-    /// Threads.
+    /// Threads of ChronoTick, told by their names: a test harness starts and ends its own whenever it likes.
     pub threads: usize,
     /// Child processes, ended ones included.
     pub children: usize,
@@ -409,9 +409,13 @@ impl Holdings {
             .filter(|stat| is_child(stat.clone()))
             .count();
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+        let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+        let is_ours = |thread: &std::fs::DirEntry| {
+            std::fs::read_to_string(thread.path().join("comm")).is_ok_and(|name| name.starts_with("chronotick-"))
+        };
         Self {
             descriptors: entries("/proc/self/fd"),
-            threads: entries("/proc/self/task"),
+            threads: threads.filter(is_ours).count(),
             children,
             regions: maps.lines().filter(|line| line.contains("memfd:chronotick-worker")).count(),
         }
