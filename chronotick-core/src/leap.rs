@@ -29,6 +29,8 @@ use crate::units::{Local, Offset, Rate, Span, Timestamp, Utc};
 
 /// The hard bound includes the leap second from this long before it on.
 pub const LAST: Span = Span::from_secs(48);
+/// What readers are told when nobody renews a record grows by no more than this, s/s: far more than any configuration allows.
+const MOST_GROWTH: f64 = 0.01;
 /// How far from the leap a source may step.
 pub const FOLD: Span = Span::from_secs(10);
 
@@ -144,7 +146,8 @@ impl<const S: usize> Leaps<S> {
             self.behind += kind.seconds();
             return Some(Event::Happened(kind));
         }
-        if next.at.since(now) > LAST && self.majority(selected) != Some(kind) {
+        // Where nobody is selected nobody has withdrawn anything.
+        if next.at.since(now) > LAST && self.is_heard(&selected) && self.majority(selected) != Some(kind) {
             self.next = None;
             return Some(Event::Withdrawn(kind));
         }
@@ -216,9 +219,18 @@ impl<const S: usize> Leaps<S> {
         Some(Event::Announced(kind))
     }
 
-    /// What more than half of the selected sources that know of leap seconds announce.
+    /// What the selected sources that know of leap seconds say.
+    fn voices(&self, selected: impl Fn(SourceId) -> bool) -> impl Iterator<Item = Option<LeapSecond>> {
+        (0..).zip(&self.votes).filter(move |(id, _)| selected(SourceId(*id))).filter_map(|(_, vote)| *vote)
+    }
+
+    fn is_heard(&self, selected: impl Fn(SourceId) -> bool) -> bool {
+        self.voices(selected).next().is_some()
+    }
+
+    /// What more than half of them announce.
     fn majority(&self, selected: impl Fn(SourceId) -> bool) -> Option<LeapSecond> {
-        let voices = || (0..).zip(&self.votes).filter(|(id, _)| selected(SourceId(*id))).filter_map(|(_, vote)| *vote);
+        let voices = || self.voices(&selected);
         let count = voices().count();
         [LeapSecond::Insert, LeapSecond::Delete]
             .into_iter()
@@ -241,7 +253,9 @@ impl<const S: usize> Leaps<S> {
         if left <= LAST {
             return Target { bound: wide, ..plain };
         }
-        let void_after = Span::from_nanos(left.as_nanos() / CACHED_SPANS);
+        // Meanwhile the bound goes on growing, and so does what is served.
+        let approach = 1.0 + plain.bound_growth.value().max(MOST_GROWTH) + plain.rate.value().abs();
+        let void_after = Span::from_secs_f64(left.as_secs_f64() / (approach * CACHED_SPANS as f64));
         Target { void_after: plain.void_after.min(void_after), ..plain }
     }
 
@@ -347,6 +361,40 @@ mod tests {
         assert_eq!(late.advance(midnight.saturating_sub(SECOND), all), None);
         assert_eq!(late.advance(midnight, all), Some(Event::Happened(LeapSecond::Insert)));
         assert_eq!((late.utc_less_continuous(), late.announced()), (Span::from_secs(-1), None));
+    }
+
+    #[test]
+    fn nobody_withdraws_by_being_silent() {
+        let mut leaps = announcing([Some(Some(LeapSecond::Insert)); 3]);
+        leaps.advance(NOON, all);
+        // The servers disagree about the time, and nobody is selected.
+        assert_eq!(leaps.advance(NOON, |_| false), None);
+        assert_eq!(leaps.announced(), Some(LeapSecond::Insert));
+    }
+
+    #[test]
+    fn a_record_that_nobody_renews_is_void_before_the_leap_however_its_bound_grows() {
+        let mut leaps = announcing([Some(Some(LeapSecond::Insert)); 3]);
+        leaps.advance(NOON, all);
+        let midnight = NOON.saturating_add(HALF_DAY);
+        let half = Span::from_millis(1);
+        let now = midnight.saturating_sub(Span::from_secs(1500));
+        let target = Target {
+            at: Timestamp::from_nanos(now.as_nanos()),
+            offset: Offset::ZERO,
+            rate: Rate::from_ppm(-500.0),
+            interval: crate::interval::PredictionInterval::new(half),
+            interval_growth: Rate::ZERO,
+            bound: ErrorBound::new(half),
+            bound_growth: Rate::from_ppm(50.0),
+            void_after: Span::from_secs(3600),
+            tier: crate::fallback::Tier::Filter,
+            reason: crate::fallback::Reason::Nominal,
+        };
+        let last = leaps.serve(target).void_after.saturating_mul(CACHED_SPANS);
+        let reach = half.saturating_add(Rate::from_ppm(500.0).over(last));
+        assert!(last.saturating_add(reach) < Span::from_secs(1500), "{last:?} and {reach:?}");
+        assert!(last > Span::from_secs(1450), "{last:?}");
     }
 
     #[test]
