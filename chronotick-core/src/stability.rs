@@ -84,7 +84,12 @@ impl<const J: usize> AllanDeviation<J> {
         while self.next <= at {
             let share = self.next.since(before).as_secs_f64() / apart.as_secs_f64();
             self.tick(from + (to - from) * share, apart);
-            self.next = self.next.saturating_add(self.step);
+            let next = self.next.saturating_add(self.step);
+            if next == self.next {
+                // The end of the range of time itself.
+                break;
+            }
+            self.next = next;
         }
         self.last = Some((at, to));
     }
@@ -193,6 +198,14 @@ mod tests {
             allan.observe(second(t), Offset::from_nanos(t * t));
         }
         assert_eq!(allan.points().next().map(|point| point.tau), Some(Span::from_secs(16)));
+    }
+
+    #[test]
+    fn time_has_an_end() {
+        let mut allan = AllanDeviation::<2>::new(Span::from_secs(1));
+        allan.observe(Timestamp::from_nanos(i64::MAX - 2_000_000_000), Offset::ZERO);
+        allan.observe(Timestamp::from_nanos(i64::MAX), Offset::ZERO);
+        assert_eq!(allan.points().count(), 0);
     }
 
     #[test]

@@ -91,10 +91,10 @@ struct Coarser<const M: usize, const K: usize> {
 const BRIDGED_CELLS: i64 = 20;
 
 impl<const N: usize, const M: usize> Window<N, M> {
-    /// An empty window of fine cells of `step`.
+    /// An empty window of fine cells of `step` (at least a nanosecond).
     pub const fn new(step: Span) -> Self {
         Self {
-            step,
+            step: if step.as_nanos() > 0 { step } else { Span::from_nanos(1) },
             end: None,
             last: Timestamp::from_nanos(0),
             filling: Filling { rate: 0.0, rate_time: 0.0, temperature: 0.0, temperature_time: 0.0 },
@@ -130,7 +130,12 @@ impl<const N: usize, const M: usize> Window<N, M> {
             self.close();
             closed = true;
             self.last = end;
-            end = end.saturating_add(self.step);
+            let next = end.saturating_add(self.step);
+            if next == end {
+                // The end of the range of time itself.
+                break;
+            }
+            end = next;
         }
         if !silence {
             self.filling.add(at.since(self.last).as_secs_f64(), rate.value(), temperature);
@@ -267,6 +272,19 @@ mod tests {
         let history = window.history(Rate::ZERO);
         assert_eq!(history.coarse.rate.iter().filter(|r| r.is_finite()).count(), 2);
         assert_eq!(history.middle.rate.iter().filter(|r| r.is_finite()).count(), 8);
+    }
+
+    #[test]
+    fn time_has_an_end_and_a_step_is_some_time() {
+        let mut window: Window<FINE, MIDDLE> = Window::new(Span::from_nanos(STEP));
+        window.extend(Timestamp::from_nanos(i64::MAX - STEP), Rate::ZERO, None);
+        assert!(window.extend(Timestamp::from_nanos(i64::MAX), Rate::ZERO, None));
+        for step in [0, -1, i64::MIN] {
+            let mut window: Window<FINE, MIDDLE> = Window::new(Span::from_nanos(step));
+            window.extend(Timestamp::from_nanos(0), Rate::ZERO, None);
+            window.extend(Timestamp::from_nanos(0), Rate::ZERO, None);
+            assert!(window.extend(Timestamp::from_nanos(100), Rate::ZERO, None));
+        }
     }
 
     #[test]
