@@ -93,7 +93,7 @@ impl CounterScale {
     pub const NANOS: Self = Self { ticks: 0, local: 0, mult: 1 << SCALE_BITS };
 
     /// From the counter's nominal frequency; one that is not finite or out of range (30 kHz to 250 GHz keep full use of the
-    /// fixed point) is limited.
+    /// fixed point) is limited. Records need more than 0.98 MHz: [`ClockPage::encode`].
     pub fn from_hz(ticks: u64, local: i64, hz: f64) -> Self {
         Self { ticks, local, mult: fixed_mult(1e9 / hz) }
     }
@@ -169,7 +169,8 @@ impl ClockPage {
         self.words[2] == 0
     }
 
-    /// The record in fixed point. Widths and growths round up, `void_after` down.
+    /// The record in fixed point. Widths and growths round up, `void_after` down. A counter slower than its fixed point allows for (about a
+    /// megahertz) gives a record that says nothing: [`Tier::Raw`], without bound.
     pub fn encode(record: &ClockRecord, scale: &CounterScale) -> Self {
         let anchor = scale.ticks(record.at.saturating_sub(AHEAD));
         let base = record.utc_at(scale.local(anchor));
@@ -177,7 +178,9 @@ impl ClockPage {
         let rate = if rate.is_nan() { 0.0 } else { rate };
         let nominal = nominal_mult(scale);
         let mult = nearest(nominal as f64 * rate);
-        let mult = nominal.saturating_add_signed(mult).clamp(1, i64::MAX.cast_unsigned());
+        let wanted = nominal.saturating_add_signed(mult);
+        let mult = wanted.clamp(1, i64::MAX.cast_unsigned());
+        let fits = mult >= wanted;
         let slew_limit = f64::from(i32::MAX);
         let slew = nearest(limited(record.slew.value() * SLEW_SCALE, -slew_limit, slew_limit));
         let span = if slew == 0 { Span::ZERO } else { record.slew_span.saturating_add(AHEAD) };
@@ -187,7 +190,10 @@ impl ClockPage {
         // Before its start a record has further to slew.
         let ahead = Span::from_secs_f64(AHEAD.as_secs_f64() * record.slew.value().abs());
         let slack = ROUNDING.saturating_add(ahead);
-        let width = |half: Span| half.saturating_add(slack).as_nanos().min(UNBOUNDED).cast_unsigned();
+        let width = |half: Span| {
+            let half = if fits { half.saturating_add(slack) } else { Span::MAX };
+            half.as_nanos().min(UNBOUNDED).cast_unsigned()
+        };
         // Growth counts in local time and the read in corrected time, which a negative rate makes the shorter.
         let growth = |growth: Rate| fixed_growth(Rate::new(growth.value() / (1.0 + rate.min(0.0))));
         // In corrected time: a slow counter is not to make the record last longer.
@@ -204,7 +210,7 @@ impl ClockPage {
                 width(record.bound.half_width()),
                 width(record.interval.half_width()),
                 u64::from(growth(record.bound_growth)) | u64::from(growth(record.interval_growth)) << 32,
-                said(record.tier, record.reason, record.epoch) | void << 32,
+                said(if fits { record.tier } else { Tier::Raw }, record.reason, record.epoch) | void << 32,
             ],
         }
     }
@@ -399,6 +405,16 @@ mod tests {
     }
 
     pub(super) const WIDEST: WidestGrowth = WidestGrowth { bound: 2_147_484, interval: 214_749 };
+
+    #[test]
+    fn a_counter_too_slow_for_the_record_says_nothing() {
+        for (hz, tier) in [(32_768.0, Tier::Raw), (900_000.0, Tier::Raw), (1e6, Tier::Fused)] {
+            let page = ClockPage::encode(&record(), &CounterScale::from_hz(0, 0, hz));
+            let reading = page.time_at(page.anchor(), WIDEST);
+            assert_eq!(reading.tier(), tier, "{hz} Hz");
+            assert_eq!(reading.bound().is_bounded(), tier != Tier::Raw, "{hz} Hz");
+        }
+    }
 
     #[test]
     fn golden_words() {
