@@ -18,6 +18,8 @@ use crate::decay::forgotten;
 const MEMORY: f32 = 14_400.0;
 /// A share of the information below this is none.
 const LEAST: f32 = 1e-6;
+/// An exchange is off by noise up to so many deviations.
+const NOISE: f32 = 4.0;
 /// With `n` sources the deviation is larger by this part, divided by `n - 1`: somewhat more than Student's 97.5 % quantile is from three on,
 /// since their shares are not known exactly either, and less for two, where it would be six times what is seen.
 const FEW: f32 = 2.2;
@@ -53,6 +55,9 @@ impl<const S: usize> Disagreement<S> {
         if !(precision * away * away).is_finite() || !(precision * delay).is_finite() {
             return;
         }
+        // What is further off than a path can be is the server's doing, and its root distance has told of it.
+        let most = 0.5 * delay + NOISE * libm::sqrtf(variance);
+        let away = if away.abs() > most { most.copysign(away) } else { away };
         for (i, seen) in self.sources.iter_mut().enumerate() {
             let new = if i == source { precision } else { 0.0 };
             seen.weight = seen.weight * keep + new;
@@ -150,6 +155,18 @@ mod tests {
                 assert!((0.0..1e-2).contains(&beside), "{share} {delay}: {beside}");
             }
         }
+    }
+
+    #[test]
+    fn no_path_is_off_by_more_than_half_of_it() {
+        // Once in an hour one server errs by 300 ms, and has said that it may.
+        let mut disagreement = Disagreement::<2>::NONE;
+        for i in 0..120_u8 {
+            let away = if i == 60 { 0.3 } else { 0.0 };
+            disagreement.learn(usize::from(i % 2), away, 1e-10, 2e-4, 30.0);
+        }
+        let deviation = libm::sqrtf(disagreement.variance());
+        assert!(deviation < 1e-5, "{deviation}");
     }
 
     #[test]
