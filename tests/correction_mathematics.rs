@@ -345,8 +345,6 @@ fn what_sources_disagree_about_is_in_the_interval() {
     assert!(agreeing < 20_000 && (200_000..1_000_000).contains(&apart), "{agreeing} and {apart} ns");
 }
 
-/// The interval's quantile has the rank of split conformal prediction, ceil(0.95 (n + 1)) of n scores: with 96 of them the
-/// 93rd, whatever the 92nd is.
 #[test]
 fn noise_that_no_delay_tells_is_not_taken_for_errors_of_the_clock() {
     let half_width = |more: i64| {
@@ -367,6 +365,8 @@ fn noise_that_no_delay_tells_is_not_taken_for_errors_of_the_clock() {
     assert!(hidden < 5 * shown, "{hidden} and {shown} ns");
 }
 
+/// The interval's quantile has the rank of split conformal prediction, ceil(0.95 (n + 1)) of n scores: with 96 of them the
+/// 93rd, whatever the 92nd is.
 #[test]
 fn the_conformal_rank_is_exact() {
     let factor = |small: usize| {

@@ -205,6 +205,8 @@ impl Asked {
 #[derive(Clone, Debug)]
 pub struct Active {
     origin: Timestamp<Local>,
+    /// From then on no row is left.
+    until: Timestamp<Local>,
     /// Of one row, s.
     step: f32,
     /// Median beyond what the classical experts expected and half the distance between the 10 % and 90 % quantiles, s, one row per step.
@@ -222,7 +224,15 @@ impl Active {
         }
         #[allow(clippy::cast_possible_truncation, reason = "what follows from it is f32 as well")]
         let step = asked.step.as_secs_f64() as f32 * stride;
-        Self { origin: asked.origin, step, rows }
+        #[allow(clippy::cast_possible_wrap, reason = "at most MAX_STEPS rows")]
+        let steps = asked.model.stride() * rows.len().saturating_sub(1) as i64;
+        let until = asked.origin.saturating_add(asked.step.saturating_mul(steps));
+        Self { origin: asked.origin, until, step, rows }
+    }
+
+    /// Whether it has nothing to say any more from `at` on.
+    pub fn is_over(&self, at: Timestamp<Local>) -> bool {
+        at > self.until
     }
 
     /// What is to be added to what the classical experts, at `from`, expect `h` seconds later: s, its slope there, and the

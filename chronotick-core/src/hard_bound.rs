@@ -1,7 +1,7 @@
 //! The hard bound: interval arithmetic over the exchanges.
 //!
 //! **Assumptions**, all configured: a selected server is wrong by at most its root distance; the oscillator's rate against its
-//! nominal frequency never exceeds `max_rate`; its rates at any two instants of a day never differ by more than `max_drift`.
+//! nominal frequency never exceeds `max_rate`; its rates at any two instants never differ by more than `max_drift`.
 //!
 //! **Arithmetic.** An exchange confines the offset to `measured +- (delay / 2 + root distance + counter resolution)`, widened by
 //! what the local clock can drift during the exchange itself (RFC 5905, Marzullo and Owicki 1983). Intervals of successive
@@ -107,6 +107,12 @@ impl HardBound {
     /// How often the assumptions were caught broken.
     pub const fn conflicts(&self) -> u32 {
         self.conflicts
+    }
+
+    /// More exchanges than can be wrong contradict the assumptions: notes it, and forgets what rests on them.
+    pub fn contradicted(&mut self) {
+        self.conflicts = self.conflicts.saturating_add(1);
+        self.reset();
     }
 
     /// Forgets everything, after a break in the counter itself.

@@ -21,9 +21,9 @@ use crate::hard_bound::HardBound;
 use crate::opinions::Opinions;
 use crate::sample::{Sample, SampleError, SourceId};
 use crate::sample_filter::Trust;
-use crate::selection::{Undecided, Verdict};
+use crate::selection::{Selection, Undecided, Verdict};
 use crate::sources::Sources;
-use crate::units::{Local, Rate, Span, Timestamp, Variance};
+use crate::units::{Local, Offset, Rate, Span, Timestamp, Variance};
 use crate::window::Window;
 
 /// Exchanges in a row that must contradict the estimate before it is given up and started afresh.
@@ -36,11 +36,13 @@ const YOUNG: [usize; 2] = [16, 48];
 const CADENCE: [u64; 2] = [4, 4];
 /// Fine cells within which an answer is worth having.
 const DEADLINE: i64 = 4;
-/// A model's forecast carries weight when its share at any horizon is more than this.
-const CARRIES: f32 = 0.05;
+/// A model's forecasts carry weight once its largest share at any horizon is more than the first, until it is less than the second.
+const CARRIES: (f32, f32) = (0.05, 0.03);
+/// After so many samples that say so, one after the other.
+const STEADY: u8 = 8;
 /// Samples before forecasts are frozen: those of a clock that knows no rate yet say nothing about the experts.
 const PROVEN: u64 = 6;
-/// Samples before the filter's rate is recorded as history.
+/// Samples before the filter's rate is recorded as history, and over which their interval is averaged.
 const SETTLED: u64 = 16;
 /// How often the published line is renewed while nothing arrives.
 const RENEWAL: Span = Span::from_secs(1);
@@ -61,6 +63,7 @@ pub struct Pipeline<B = Bank, J = Fusion, W = Window, S = Sources> {
     asked: [Option<Asked>; 2],
     asked_at: [u64; 2],
     active: [Option<Active>; 2],
+    standing: [Standing; 2],
     next_id: u32,
     worker_alive: bool,
     /// The newest answer was not usable.
@@ -80,6 +83,33 @@ struct Track<B> {
     spacing: f64,
     samples: u64,
     astray: u8,
+}
+
+impl<B> Track<B> {
+    /// How old a sample may be and still be fresh.
+    #[cfg_attr(target_os = "none", inline(never))]
+    fn patience(&self, at_least: Span) -> Span {
+        at_least.max(Span::from_secs_f64(4.0 * self.spacing))
+    }
+}
+
+/// Whether a model's forecasts carry weight, told in a way that does not flicker.
+#[derive(Clone, Copy, Debug, Default)]
+struct Standing {
+    carries: bool,
+    /// Latest samples in a row that say otherwise.
+    otherwise: u8,
+}
+
+impl Standing {
+    /// Its largest share is `share` as of one more sample.
+    fn observe(&mut self, share: f32) {
+        let carries = share > if self.carries { CARRIES.1 } else { CARRIES.0 };
+        self.otherwise = if carries == self.carries { 0 } else { self.otherwise + 1 };
+        if self.otherwise >= STEADY {
+            *self = Self { carries, otherwise: 0 };
+        }
+    }
 }
 
 /// What the experts say of the present beyond a line, one by one and together.
@@ -130,6 +160,7 @@ impl<
             asked: [None; 2],
             asked_at: [0; 2],
             active: core::array::from_fn(|_| None),
+            standing: [Standing::default(); 2],
             next_id: 0,
             worker_alive: true,
             answer_refused: false,
@@ -142,7 +173,9 @@ impl<
     /// Begins with a rate that is known from an earlier run; without effect once a sample has been taken in. What is not
     /// plausible (not finite, beyond the largest rate, without a deviation) is ignored.
     pub fn begin_with(&mut self, known: WarmStart) {
-        let plausible = known.rate.value().abs() <= self.config.max_rate.value() && known.deviation.value() > 0.0;
+        let deviation = known.deviation.value();
+        let plausible =
+            known.rate.value().abs() <= self.config.max_rate.value() && deviation > 0.0 && deviation.is_finite();
         self.warm_start = Some(known).filter(|_| plausible && self.track.is_none());
     }
 
@@ -162,22 +195,13 @@ impl<
         }
         self.now = self.now.max(now);
         let at = sample.local;
-        let hull = self.sources.selection.vote(sample.source, at, self.hard.interval(sample), self.hard.rates());
-        self.sources.undecided = hull.err();
-        let (low, high) = match hull {
+        let (low, high) = match self.believe(sample) {
             Ok(hull) => hull,
-            Err(undecided) => {
+            Err(error) => {
                 self.counts.samples_rejected += 1;
-                return Err(match undecided {
-                    Undecided::Waiting => SampleError::AwaitingMajority,
-                    Undecided::NoMajority => SampleError::NoMajority,
-                });
+                return Err(error);
             }
         };
-        if self.sources.selection.verdict(sample.source) != Some(Verdict::Selected) {
-            self.counts.samples_rejected += 1;
-            return Err(SampleError::Outvoted);
-        }
         if !self.hard.update(at, low, high) {
             self.conflict_shown = CONFLICT_SHOWN;
         }
@@ -371,6 +395,28 @@ impl<
         Ok(())
     }
 
+    /// Where the offset lies, by `sample` and the latest of the other sources.
+    fn believe(&mut self, sample: &Sample) -> Result<(Offset, Offset), SampleError> {
+        let (at, selection) = (sample.local, &mut self.sources.selection);
+        let selected = |selection: &Selection<S>| selection.verdict(sample.source) == Some(Verdict::Selected);
+        let mut hull = selection.vote(sample.source, at, self.hard.interval(sample), self.hard.rates());
+        // One source alone is always believed.
+        let refused = S > 1 && (hull.is_err() || !selected(selection));
+        if refused && selection.most_contradict_themselves(at) {
+            // The oscillator has broken its assumptions, and would be kept from ever being heard of again.
+            self.hard.contradicted();
+            self.conflict_shown = CONFLICT_SHOWN;
+            hull = selection.reconsider(at, self.hard.rates());
+        }
+        self.sources.undecided = hull.err();
+        match hull {
+            Ok(hull) if selected(selection) => Ok(hull),
+            Ok(_) => Err(SampleError::Outvoted),
+            Err(Undecided::Waiting) => Err(SampleError::AwaitingMajority),
+            Err(Undecided::NoMajority) => Err(SampleError::NoMajority),
+        }
+    }
+
     /// One by one: an array of them would be a kilobyte of zeros in the program.
     fn forget_answers(&mut self) {
         for active in &mut self.active {
@@ -409,6 +455,7 @@ impl<
         let half = sample.error_bound().as_secs_f64().max(1e-9);
         let max_rate = self.config.max_rate.value();
         self.fusion.forget_frozen();
+        self.asked = [None; 2];
         self.forget_answers();
         self.sources.begin_anew();
         // Whoever is lost with a rate from an earlier run does not begin with it again.
@@ -429,12 +476,20 @@ impl<
         if let Some(shift) = track.bank.rebase() {
             self.fusion.rebase(shift);
         }
+        for (slot, (active, standing)) in self.active.iter_mut().zip(&mut self.standing).enumerate() {
+            if active.as_ref().is_some_and(|answer| answer.is_over(at)) {
+                *active = None;
+            }
+            standing.observe((0..K).map(|node| self.fusion.share(node, slot)).fold(0.0, f32::max));
+        }
         // The middle horizon's best filter leads: long enough to see the rate, short enough to have evidence early.
         track.bank.set_lead(self.fusion.best_of(K / 2, F));
         track.line = track.bank.line();
-        let dt = at.since(track.last.local).as_secs_f64();
+        let dt = at.since(track.last.local);
+        // One long silence is no reason to be patient with the next.
+        let dt = if track.samples < SETTLED { dt } else { dt.min(track.patience(self.config.holdover_after)) };
         track.samples += 1;
-        track.spacing += (dt - track.spacing) / (track.samples.min(16) as f64);
+        track.spacing += (dt.as_secs_f64() - track.spacing) / (track.samples.min(SETTLED) as f64);
         track.last = *sample;
         self.fusion.forget_curve();
         // What has been said of the present holds as long as it is said of the same line.
@@ -456,8 +511,8 @@ impl<
     }
 
     /// Whether `model`'s forecasts have weight anywhere.
-    fn carries(&self, model: Model) -> bool {
+    const fn carries(&self, model: Model) -> bool {
         let slot = model.index();
-        self.active[slot].is_some() && (0..K).any(|node| self.fusion.share(node, slot) > CARRIES)
+        self.active[slot].is_some() && self.standing[slot].carries
     }
 }

@@ -13,6 +13,10 @@
 //! expected nobody is believed until all have been heard, or a majority of them and [`MOST_WAIT`] has passed, or [`ANY_WAIT`] has.
 //! Only then can an absent honest source be missed, and [`Selection::is_short`] says so.
 //!
+//! **Sources that contradict themselves.** What the oscillator can have drifted is an assumption. Where it is broken, the intervals of honest
+//! sources that are heard at different instants miss each other, and each misses its own earlier one: if more than half do, it is not the
+//! sources that are wrong, and [`Selection::most_contradict_themselves`] says so.
+//!
 //! **Weaknesses.** Two sources that disagree outvote each other. A majority that lies alike wins.
 
 use serde::{Deserialize, Serialize};
@@ -56,6 +60,8 @@ struct Vote {
     low: Offset,
     high: Offset,
     verdict: Verdict,
+    /// It misses what the same source said before.
+    contradicts: bool,
 }
 
 /// What the others make of a source.
@@ -112,8 +118,33 @@ impl<const S: usize> Selection<S> {
     ) -> Result<(Offset, Offset), Undecided> {
         let (low, high) = interval;
         if let Some(slot) = self.votes.get_mut(usize::from(source.0)) {
-            *slot = Some(Vote { at, low, high, verdict: Verdict::Undecided });
+            // A source alone is its own majority, whatever it said before.
+            let contradicts = S > 1
+                && slot.is_some_and(|before| {
+                    let (lowest, highest) = before.aged(at, rates);
+                    high < lowest || highest < low
+                });
+            *slot = Some(Vote { at, low, high, verdict: Verdict::Undecided, contradicts });
         }
+        self.judge(at, rates)
+    }
+
+    /// Whether more than half of the sources have contradicted what they said before.
+    pub fn most_contradict_themselves(&self, at: Timestamp<Local>) -> bool {
+        let voters = || self.votes.iter().flatten().filter(|vote| at.since(vote.at) <= SILENT);
+        2 * voters().filter(|vote| vote.contradicts).count() > voters().count()
+    }
+
+    /// Judges all once more, by other `rates` than those that made sources contradict themselves: see [`Selection::vote`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn reconsider(&mut self, at: Timestamp<Local>, rates: (Rate, Rate)) -> Result<(Offset, Offset), Undecided> {
+        self.votes.iter_mut().flatten().for_each(|vote| vote.contradicts = false);
+        self.judge(at, rates)
+    }
+
+    fn judge(&mut self, at: Timestamp<Local>, rates: (Rate, Rate)) -> Result<(Offset, Offset), Undecided> {
         let hull = if self.is_open(at) { self.majority(at, rates) } else { None };
         for vote in self.votes.iter_mut().flatten() {
             let (low, high) = vote.aged(at, rates);
@@ -180,9 +211,10 @@ impl<const S: usize> Selection<S> {
 }
 
 impl Vote {
+    /// Moved to `at`, which a slow exchange may put before it.
     fn aged(&self, at: Timestamp<Local>, rates: (Rate, Rate)) -> (Offset, Offset) {
         let age = at.since(self.at);
-        let age = if age > Span::ZERO { age } else { Span::ZERO };
+        let rates = if age < Span::ZERO { (rates.1, rates.0) } else { rates };
         (self.low.saturating_add(rates.0.over(age)), self.high.saturating_add(rates.1.over(age)))
     }
 }
@@ -231,6 +263,40 @@ mod tests {
         assert!(selection.is_short());
         assert!(vote_at(&mut selection, 1, 26, 0).is_ok());
         assert!(!selection.is_short(), "two of three are a majority again");
+    }
+
+    /// A slow exchange is about an instant before those that are known already.
+    #[test]
+    fn votes_are_moved_back_as_well() {
+        let mut selection = Selection::<4>::expecting(3);
+        let rates = (Rate::from_ppm(-500.0), Rate::from_ppm(500.0));
+        // The oscillator loses 400 ppm.
+        let truth = |millis: i64| millis * 400;
+        let mut hear = |source: u8, millis: i64, half: i64| {
+            let ends = [truth(millis) - half, truth(millis) + half].map(Offset::from_nanos);
+            selection.vote(SourceId(source), Timestamp::from_nanos(millis * 1_000_000), (ends[0], ends[1]), rates)
+        };
+        assert!(hear(0, 10_000, 10_000).is_err());
+        assert!(hear(1, 10_010, 10_000).is_err());
+        let (low, high) = hear(2, 9_520, 500_000_000).expect("all three agree");
+        assert!(low.as_nanos() <= truth(9_520) && truth(9_520) <= high.as_nanos(), "{low:?} {high:?}");
+    }
+
+    #[test]
+    fn an_oscillator_that_breaks_its_word_is_told_from_liars() {
+        let mut selection = Selection::<4>::new();
+        for (second, source) in [(0, 0), (1, 1), (2, 2)] {
+            assert!(vote_at(&mut selection, source, second, 0).is_ok());
+        }
+        // Two of three contradict the others and themselves; one might be a liar.
+        assert!(vote_at(&mut selection, 0, 10, 100).is_ok());
+        assert!(!selection.most_contradict_themselves(Timestamp::from_nanos(10_000_000_000)));
+        assert_eq!(vote_at(&mut selection, 1, 11, 200), Err(Undecided::NoMajority));
+        let at = Timestamp::from_nanos(11_000_000_000);
+        assert!(selection.most_contradict_themselves(at));
+        let any = Rate::from_ppm(500.0);
+        assert!(selection.reconsider(at, (Rate::from_ppm(-500.0), any)).is_ok());
+        assert!(!selection.most_contradict_themselves(at));
     }
 
     #[test]

@@ -119,8 +119,7 @@ impl<
     }
 
     fn is_fresh(&self, track: &Track<Bank<F, T, R, Y, W>>, at: Timestamp<Local>) -> bool {
-        let patience = self.config.holdover_after.max(Span::from_secs_f64(4.0 * track.spacing));
-        at.since(track.last.local) <= patience
+        at.since(track.last.local) <= track.patience(self.config.holdover_after)
     }
 
     fn reason(&self) -> Reason {

@@ -1,0 +1,135 @@
+//! Assumptions break, servers fall silent, workers die: what is served afterwards is right again, and says what it is.
+
+use chronotick_core::fallback::{Reason, Tier};
+use chronotick_core::forecast::{Forecast, ForecastRequest};
+use chronotick_core::units::Local;
+use chronotick_core::{Config, Offset, Pipeline, Sample, SourceId, Span, Timestamp};
+
+const SECOND: i64 = 1_000_000_000;
+
+fn at(seconds: i64) -> Timestamp<Local> {
+    Timestamp::from_nanos(seconds * SECOND)
+}
+
+fn sample(seconds: i64, source: u8, offset: i64) -> Sample {
+    Sample {
+        local: at(seconds),
+        offset: Offset::from_nanos(offset),
+        delay: Span::from_micros(200),
+        root_distance: Span::from_micros(20),
+        temperature: None,
+        source: SourceId(source),
+    }
+}
+
+/// Honest servers, one after the other, and a rate that changes for good by more than is assumed. All of them together say so; they are
+/// not to be taken for liars, each by the others, for ever.
+#[test]
+fn servers_are_believed_again_after_the_oscillator_broke_its_assumptions() {
+    for servers in 2_u8..=4 {
+        for ppm in [70, 100, 200] {
+            let mut pipeline: Pipeline = Pipeline::new(Config { sources: servers, ..Config::default() });
+            let (changed, mut accepted) = (21_600, 0);
+            for i in 0_i64..4000 {
+                let now = i * 16;
+                let offset = (now - changed).max(0) * ppm * 1000;
+                let source = u8::try_from(i % i64::from(servers)).unwrap();
+                if pipeline.handle_sample(at(now), &sample(now, source, offset)).is_ok() {
+                    assert!(
+                        now - accepted < 120,
+                        "{servers} servers, {ppm} ppm: nobody believed from {accepted} to {now} s"
+                    );
+                    accepted = now;
+                }
+                if now > changed + 300 {
+                    let told = pipeline.estimate(at(now)).unwrap();
+                    let (off, bound) = ((told.offset.as_nanos() - offset).abs(), told.bound.half_width().as_nanos());
+                    assert!(off <= bound, "{servers} servers, {ppm} ppm, {now} s: {off} ns off, {bound} claimed");
+                }
+            }
+            assert_eq!(accepted, 3999 * 16);
+            assert_eq!(pipeline.bound_conflicts(), 1, "{servers} servers, {ppm} ppm");
+        }
+    }
+}
+
+/// A liar cannot make the others' assumptions look broken.
+#[test]
+fn one_liar_breaks_no_assumption() {
+    let mut pipeline: Pipeline = Pipeline::new(Config { sources: 3, ..Config::default() });
+    for i in 0_i64..3000 {
+        let (now, liar) = (i * 16, i % 3 == 2);
+        let offset = if liar { i * i % 7 * 100_000_000 - 300_000_000 } else { 0 };
+        let _ = pipeline.handle_sample(at(now), &sample(now, u8::try_from(i % 3).unwrap(), offset));
+    }
+    assert_eq!(pipeline.bound_conflicts(), 0);
+    let told = pipeline.estimate(at(2999 * 16)).unwrap();
+    assert!(told.offset.as_nanos().abs() < 10_000, "{told:?}");
+}
+
+/// Patience is four usual intervals, and an outage is not usual.
+#[test]
+fn an_outage_is_no_reason_to_be_patient_with_the_next() {
+    let mut pipeline: Pipeline = Pipeline::new(Config::default());
+    for now in (0..3600).chain([100_000]) {
+        pipeline.handle_sample(at(now), &sample(now, 0, 0)).unwrap();
+    }
+    assert_eq!(pipeline.estimate(at(100_060)).unwrap().tier, Tier::Filter);
+    assert_eq!(pipeline.estimate(at(100_090)).unwrap().tier, Tier::Holdover);
+    // One that has always been polled rarely is fresh for as long.
+    let mut pipeline: Pipeline = Pipeline::new(Config::default());
+    for i in 0..40 {
+        let now = i * 1024;
+        pipeline.handle_sample(at(now), &sample(now, 0, 0)).unwrap();
+        assert!(i < 2 || pipeline.estimate(at(now + 1024)).unwrap().tier == Tier::Filter, "{i}");
+    }
+}
+
+/// The truth of [`a_dead_worker_is_not_fused`], s.
+fn wave(seconds: f64) -> f64 {
+    let turn = core::f64::consts::TAU / 5400.0;
+    3e-7 / turn * (1.0 - (turn * seconds).cos())
+}
+
+/// A model's answer that tells the truth, and is sure of it.
+#[allow(clippy::cast_possible_truncation, reason = "forecasts are f32")]
+fn answer(pipeline: &Pipeline, request: &ForecastRequest<256, 128>) -> Forecast {
+    let origin = request.origin.as_nanos() as f64 * 1e-9;
+    let line = pipeline.line_offset().unwrap().as_secs_f64();
+    let mut quantiles = heapless::Vec::new();
+    for k in 1..=request.model.steps() {
+        let h = k as f64 * request.step.as_secs_f64() * request.model.stride() as f64;
+        let median = (wave(origin + h) - line - request.rate.value() * h) as f32;
+        let deviation = 1e-6 + 1e-9 * h as f32;
+        let _ = quantiles.push(core::array::from_fn(|i| median + deviation * (i as f32 - 4.0) / 2.0));
+    }
+    Forecast { id: request.id, model: request.model, hash: [0; 8], quantiles }
+}
+
+#[test]
+fn a_dead_worker_is_not_fused() {
+    let mut pipeline: Pipeline = Pipeline::new(Config::default());
+    let (died, mut changes, mut tier) = (40_000, 0, Tier::Filter);
+    for now in (0..died + 20_000).step_by(16) {
+        let noise = now * 7919 % 4001 - 2000;
+        let offset = Offset::from_secs_f64(wave(now as f64)).saturating_add(Span::from_nanos(noise));
+        pipeline.handle_sample(at(now), &sample(now, 0, offset.as_nanos())).unwrap();
+        pipeline.set_worker_alive(now < died);
+        while let Some(request) = pipeline.poll_request(at(now)) {
+            if now < died {
+                let forecast = answer(&pipeline, &request);
+                pipeline.handle_forecast(at(now), &forecast).unwrap();
+            }
+        }
+        pipeline.handle_timeout(at(now));
+        let told = pipeline.estimate(at(now)).unwrap();
+        changes += u32::from(told.tier != tier);
+        tier = told.tier;
+        if now == died {
+            assert_eq!((told.tier, told.reason), (Tier::Fused, Reason::Nominal));
+        }
+    }
+    let told = pipeline.estimate(at(died + 20_000 - 16)).unwrap();
+    assert_eq!((told.tier, told.reason), (Tier::Filter, Reason::WorkerDown));
+    assert_eq!(changes, 2, "up once and down once");
+}
