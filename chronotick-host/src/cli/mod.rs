@@ -1,5 +1,6 @@
 //! One file a command; this one has what they share: arguments, exit codes, and output that survives a closed pipe.
 
+mod apart;
 mod check_config;
 mod completions;
 mod demo;

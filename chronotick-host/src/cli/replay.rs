@@ -13,6 +13,7 @@ use chronotick_host::trace::Trace;
 use chronotick_host::worker::files::models_folder;
 use chronotick_host::worker::inference::Forecasters as Models;
 
+use super::apart::apart;
 use super::progress::Progress;
 use super::{Failure, Outcome, line};
 
@@ -76,6 +77,7 @@ impl Forecasters {
 }
 
 pub(crate) fn run(args: &Args) -> Outcome {
+    apart([Some(&args.trace)], [args.predictions.as_deref(), args.plot.as_deref()])?;
     let trace = Trace::read(&args.trace).map_err(Failure::because)?;
     let config = Config { forecasters: args.forecasters.enabled(), ..Config::default() };
     let options = Options {

@@ -13,6 +13,7 @@ use chronotick_host::runner::journal::{Event, Served, Subscription};
 use chronotick_host::trace::{Trace, read_truth};
 use chronotick_host::words;
 
+use super::apart::apart;
 use super::progress::Progress;
 use super::replay::{Forecasters, horizon, models};
 use super::{Failure, Outcome, PageArguments, line};
@@ -57,6 +58,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Outcome {
+    apart([args.trace.as_deref(), args.truth.as_deref()], [Some(&args.out)])?;
     let (trace, title, live) = match &args.trace {
         Some(path) => (Trace::read(path).map_err(Failure::because)?, path.display().to_string(), None),
         None => {

@@ -41,6 +41,12 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Outcome {
+    let failed = |error: io::Error| Failure::Failed(format!("{}: {error}; check the line", args.device.display()));
+    let device = if args.device == Path::new("-") {
+        None
+    } else {
+        Some(OpenOptions::new().read(true).write(true).open(&args.device).map_err(failed)?)
+    };
     let mut models = Forecasters::load(models_folder(args.models.as_deref()).as_deref());
     for (model, state) in Model::ALL.into_iter().zip(models.states()) {
         if let ModelState::Failed(problem) = state {
@@ -56,11 +62,9 @@ pub(crate) fn run(args: &Args) -> Outcome {
         tell(args.json, "nodes are told no time, only forecasts; see --page and --system-clock");
     }
     let mut gateway = Gateway { clock, answer: |request: &_| models.answer(request).ok(), counts: Counts::default() };
-    let outcome = if args.device == Path::new("-") {
-        gateway.serve(io::stdin().lock(), io::stdout().lock())
-    } else {
-        let device = OpenOptions::new().read(true).write(true).open(&args.device);
-        device.and_then(|device| gateway.serve(&device, &device))
+    let outcome = match &device {
+        None => gateway.serve(io::stdin().lock(), io::stdout().lock()),
+        Some(device) => gateway.serve(device, device),
     };
     let Counts { exchanges, forecasts, refused, damaged } = gateway.counts;
     if args.json {
@@ -76,7 +80,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
             ),
         );
     }
-    outcome.map_err(|error| Failure::Failed(format!("{}: {error}; check the line", args.device.display())))
+    outcome.map_err(failed)
 }
 
 /// What the time is told from.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use chronotick_host::sim::kinds::Kind;
 use chronotick_host::sim::world::World;
 
+use super::apart::apart;
 use super::progress::Progress;
 use super::{Failure, Outcome, line};
 
@@ -47,6 +48,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         }
         return Ok(());
     }
+    apart([], [args.out.as_deref(), args.truth.as_deref()])?;
     let progress = Progress::spinner("simulating");
     let recording = World::new(&args.kind.params(args.seed), args.seed).record(args.hours * 3600.0);
     if let Some(path) = &args.out {

@@ -1,5 +1,6 @@
 //! `chronotick training-set`: what the models are trained on.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -23,8 +24,8 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(..=u64::from(u32::MAX)))]
     seed: u64,
     /// Threads.
-    #[arg(long, default_value_t = 2)]
-    threads: usize,
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: u16,
     /// The folder to write to; made if it is not there.
     #[arg(long)]
     out: PathBuf,
@@ -35,10 +36,17 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Outcome {
     let started = Instant::now();
-    let failed = |e: std::io::Error| Failure::Failed(format!("{}: cannot write: {}", args.out.display(), e.kind()));
+    let failed = |e: std::io::Error| {
+        let out = args.out.display();
+        Failure::Failed(match e.kind() {
+            ErrorKind::AlreadyExists | ErrorKind::NotADirectory => format!("{out}: not a folder: name another"),
+            kind => format!("{out}: cannot write: {kind}"),
+        })
+    };
     let Written { train, valid } = if args.traces.is_empty() {
         let progress = Progress::bar("simulating", args.worlds + args.worlds.div_ceil(10));
-        write_simulated(args.worlds, args.seed, args.threads, &args.out, &|| progress.add(1)).map_err(failed)?
+        write_simulated(args.worlds, args.seed, usize::from(args.threads), &args.out, &|| progress.add(1))
+            .map_err(failed)?
     } else {
         let mut traces = Vec::new();
         for path in &args.traces {

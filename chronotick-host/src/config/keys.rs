@@ -269,7 +269,7 @@ table! {
     /// The models.
     Models is "models" {
         /// Folder with `chronotick-near.onnx` and `chronotick-far.onnx`. Default: `$CHRONOTICK_MODELS`, else `models` beside the
-        /// program, else the models built into it.
+        /// program or `../share/chronotick/models`, else the models built into it.
         dir: Option<PathBuf> = None, Live, Shape::Path;
         /// Which of them are asked: `"chronos"` is the near one, `"ttm"` the far one.
         forecasters: Forecasters = Forecasters::Both, Live, Shape::Word(&["none", "chronos", "ttm", "both"]);

@@ -106,8 +106,9 @@ impl ModelFile {
         let path = folder.join(file_name(model));
         let file = path.display().to_string();
         let failed = |problem: String| ModelError { file: file.clone(), problem };
-        let opened = std::fs::File::open(&path)
-            .map_err(|error| failed(format!("cannot be opened: {error}; check models.dir in the configuration")))?;
+        let opened = std::fs::File::open(&path).map_err(|error| {
+            failed(format!("cannot be opened: {error}; name the folder that has it: models.dir or --models"))
+        })?;
         let mut bytes = Vec::new();
         opened
             .take(MAX_BYTES + 1)
