@@ -234,8 +234,8 @@ impl Timestamp {
 /// ```
 /// # let daemon = chronotick_host::doc::daemon();
 /// # let clock = daemon.clock();
-/// let (a, b) = (clock.now(), clock.now());
-/// assert!(!chronotick_host::definitely_before(&a, &b), "both could have been the earlier one");
+/// let a = clock.now();
+/// assert!(!chronotick_host::definitely_before(&a, &a), "either could have been the earlier one");
 /// std::thread::sleep(std::time::Duration::from_millis(2));
 /// assert!(chronotick_host::definitely_before(&a, &clock.now()), "each is bounded by 0.5 ms here");
 /// ```

@@ -20,6 +20,8 @@ pub(crate) mod atomic {
 #[cfg(test)]
 fn scratch(name: &str) -> std::path::PathBuf {
     let folder = std::env::temp_dir().join(format!("chronotick-page-{}-{name}", std::process::id()));
+    // A test that was killed may have left one of that name.
+    let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).unwrap();
     folder.join("clock")
 }

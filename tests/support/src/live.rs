@@ -54,7 +54,9 @@ impl Chronyd {
                 command
             }
         };
-        command.args(["-x", "-d", "-u", "root", "-f"]).arg(file);
+        // Who is not root cannot become anybody else, and need not.
+        let user: &[&str] = if rustix::process::geteuid().is_root() { &["-u", "root"] } else { &["-U"] };
+        command.args(["-x", "-d"]).args(user).arg("-f").arg(file);
         Some(Self { port, process: Running::start(&mut command) })
     }
 }

@@ -1,8 +1,9 @@
 //! What tests with real processes share: folders, processes, ports and time servers on loopback, all gone when the test is.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,6 +18,18 @@ use chronotick_host::ntp::packet::{NtpTimestamp, Packet};
 /// Where the peers are.
 pub const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
+/// The folder `path`, made anew even where a test that was killed has left one of that name, for anybody to enter.
+///
+/// # Panics
+/// When it cannot be made.
+pub fn emptied(path: PathBuf) -> PathBuf {
+    let _ = std::fs::remove_dir_all(&path);
+    let made =
+        std::fs::create_dir_all(&path).and_then(|()| std::fs::set_permissions(&path, Permissions::from_mode(0o755)));
+    made.unwrap_or_else(|cause| panic!("{}: {cause}", path.display()));
+    path
+}
+
 /// A folder of the test's own, gone with it.
 pub struct Folder(PathBuf);
 
@@ -29,8 +42,7 @@ impl Folder {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("chronotick-{name}-{}-{count}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap_or_else(|cause| panic!("{}: {cause}", path.display()));
-        Self(path)
+        Self(emptied(path))
     }
 
     /// Its path.
@@ -78,6 +90,14 @@ impl Running {
     }
 
     fn spawn(command: &mut Command) -> Self {
+        // Of the environment of the tests only what a test has set itself is the daemon's business.
+        let set: Vec<_> = command.get_envs().map(|(name, _)| name.to_owned()).collect();
+        for (name, _) in std::env::vars_os().filter(|(name, _)| !set.contains(name)) {
+            let text = name.to_string_lossy();
+            if text.starts_with("CHRONOTICK_") || text == "RUST_LOG" || text == "NOTIFY_SOCKET" {
+                command.env_remove(&name);
+            }
+        }
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0).spawn();
         Self(child.unwrap_or_else(|cause| panic!("cannot start {command:?}: {cause}")))
     }

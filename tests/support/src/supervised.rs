@@ -22,6 +22,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::loopback::emptied;
+
 /// Virtual seconds per real second.
 pub const SPEED: i64 = 200;
 /// Virtual seconds between exchanges.
@@ -293,10 +295,8 @@ impl Workshop {
     /// When the folder cannot be made.
     pub fn new(name: &str, program: &str, kind: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("chronotick-{name}-{}", std::process::id()));
-        let workshop = Self { folder };
-        for part in ["", "models"] {
-            std::fs::create_dir_all(workshop.folder.join(part)).expect("the temporary folder can be written to");
-        }
+        let workshop = Self { folder: emptied(folder) };
+        std::fs::create_dir_all(workshop.folder.join("models")).expect("the temporary folder can be written to");
         std::os::unix::fs::symlink(program, workshop.worker()).expect("a fresh folder has no worker yet");
         workshop.set_mode("honest");
         workshop.set_models(kind);
