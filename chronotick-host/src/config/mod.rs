@@ -216,6 +216,9 @@ impl Config {
     /// What single values cannot show.
     fn check(&self) -> Result<(), Conflict> {
         let conflict = |table, key, message: &str| Err(Conflict { table, key, message: message.to_owned() });
+        if self.page.path.as_ref().is_some_and(|path| path.file_name().is_none()) {
+            return conflict("page", "path", "does not name a file");
+        }
         if self.ntp.poll_max < self.ntp.poll_min {
             return conflict("ntp", "poll_max", "must not be shorter than poll_min");
         }
@@ -343,6 +346,7 @@ mod tests {
                 "[ntp]\nservers = [\"a\", \"b\", \"c\", \"d\", \"e\", \"f\", \"g\", \"h\"]\n[local]\nsources = [\"kernel\"]\n",
                 "c.toml:4:11: sources and [ntp] servers are 9 together; at most 8 can be used",
             ),
+            ("[page]\npath = \"\"\n", "c.toml:2:8: path does not name a file"),
             ("[ntp]\nservers = [\"a\", \"a:123\"]\n", "c.toml:2:11: server `a:123` is listed twice"),
         ];
         for (text, line) in cases {
