@@ -221,8 +221,8 @@ impl Journal {
     }
 
     /// Takes in new subscribers and sends what is still to be sent.
-    pub(super) fn serve(&mut self) {
-        while let Some(stream) = self.socket.as_ref().and_then(PageSocket::accept) {
+    pub(super) fn serve(&mut self, now: Instant) {
+        while let Some(stream) = self.socket.as_ref().and_then(|socket| socket.accept(now)) {
             let Ok(user) = socket_peercred(&stream).map(|peer| peer.uid) else { continue };
             let of_the_user = self.subscribers.iter().filter(|subscriber| subscriber.user == user).count();
             if self.subscribers.len() < MOST_SUBSCRIBERS && of_the_user < MOST_OF_ONE_USER {
@@ -234,8 +234,9 @@ impl Journal {
     }
 
     /// What the runner waits for on the journal's behalf.
-    pub(super) fn fds(&self) -> impl Iterator<Item = PollFd<'_>> {
-        let listener = self.socket.iter().map(|socket| PollFd::new(socket, PollFlags::IN));
+    pub(super) fn fds(&self, now: Instant) -> impl Iterator<Item = PollFd<'_>> {
+        let listener = self.socket.as_ref().and_then(|socket| socket.fd(now));
+        let listener = listener.into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
         let busy = self.subscribers.iter().filter(|subscriber| !subscriber.pending.is_empty());
         listener.chain(busy.map(|subscriber| PollFd::new(&subscriber.stream, PollFlags::OUT)))
     }
@@ -400,7 +401,7 @@ mod tests {
         journal.push(Event::Tier(change.clone()));
         journal.push(exchange(3));
         let mut reader = Subscription::open(&page).expect("it listens");
-        journal.serve();
+        journal.serve(Instant::now());
         journal.push(exchange(4));
         let events = reader.wait(Duration::ZERO).expect("lines");
         assert!(matches!(events[0], Event::Daemon(_)));
@@ -414,7 +415,7 @@ mod tests {
     fn one_user_leaves_places_to_the_others() {
         let (mut journal, page) = journal("places");
         let asked: Vec<_> = (0..10).map(|_| Subscription::open(&page).expect("it listens")).collect();
-        journal.serve();
+        journal.serve(Instant::now());
         assert_eq!(journal.subscribers.len(), MOST_OF_ONE_USER);
         drop(asked);
         fs::remove_dir_all(page.parent().expect("a folder")).expect("temporary folder");
@@ -425,13 +426,13 @@ mod tests {
         let (mut journal, page) = journal("slow");
         let slow = Subscription::open(&page).expect("it listens");
         let mut quick = Subscription::open(&page).expect("it listens");
-        journal.serve();
+        journal.serve(Instant::now());
         let mut seen = 0;
         // Some 200 bytes each: more than the socket and the patience hold.
         for number in 0..40_000 {
             journal.push(exchange(number));
             if number % 100 == 0 {
-                journal.serve();
+                journal.serve(Instant::now());
                 seen += quick.wait(Duration::ZERO).expect("lines").len();
             }
         }

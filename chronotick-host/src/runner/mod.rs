@@ -255,10 +255,11 @@ impl Runner {
             feed.drive(&*self.clock, self.publisher.record(), leap);
         }
         self.mention_silence();
+        let now = Instant::now();
         if let Some(status) = &self.status {
-            status.answer(|| self.status());
+            status.answer(now, || self.status());
         }
-        self.journal.serve();
+        self.journal.serve(now);
         if let Some(manager) = &mut self.service.manager {
             manager.alive();
         }
@@ -287,13 +288,15 @@ impl Runner {
             left = left.min(if busy { WORKER_BUSY } else { WORKER_IDLE });
         }
         let sockets = self.sources.iter().filter_map(|source| source.fd());
-        let status = self.status.as_ref().map(StatusSocket::fd);
+        // A listener that rests is left out; the page is renewed before it has rested for long.
+        let at = Instant::now();
+        let status = self.status.as_ref().and_then(|status| status.fd(at));
         let mut fds: Vec<_> = [self.stop.fd()]
             .into_iter()
             .chain(status)
             .chain(sockets)
             .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
-            .chain(self.journal.fds())
+            .chain(self.journal.fds(at))
             .collect();
         let timeout =
             Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(1), tv_nsec: i64::from(left.subsec_nanos()) };

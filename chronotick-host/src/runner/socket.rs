@@ -1,18 +1,26 @@
 //! The daemon's end of a Unix socket that lies beside its page.
 
+use std::cell::Cell;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind};
+
+/// How long nobody is let in after somebody could not be.
+const REST: Duration = Duration::from_secs(1);
 
 /// A listening socket beside a page; it goes with the daemon.
 pub(super) struct PageSocket {
     listener: UnixListener,
     path: PathBuf,
+    /// Until when nobody is let in. Who waits outside keeps the listener readable, so without a rest the loop would spin for
+    /// as long as there are no descriptors left.
+    resting: Cell<Option<Instant>>,
 }
 
 impl PageSocket {
@@ -26,23 +34,29 @@ impl PageSocket {
             _ => {}
         }
         let listener = UnixListener::bind(&path)?;
-        let socket = Self { listener, path };
+        let socket = Self { listener, path, resting: Cell::new(None) };
         fs::set_permissions(&socket.path, fs::Permissions::from_mode(0o666))?;
         socket.listener.set_nonblocking(true)?;
         Ok(socket)
     }
 
     /// The next one who has connected, if any; does not wait.
-    pub(super) fn accept(&self) -> Option<UnixStream> {
-        let (stream, _) = self.listener.accept().ok()?;
-        stream.set_nonblocking(true).ok()?;
-        Some(stream)
+    pub(super) fn accept(&self, now: Instant) -> Option<UnixStream> {
+        self.fd(now)?;
+        match self.listener.accept() {
+            Ok((stream, _)) => stream.set_nonblocking(true).ok().map(|()| stream),
+            Err(cause) if matches!(cause.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted) => None,
+            Err(cause) => {
+                tracing::debug!(%cause, path = %self.path.display(), "nobody is let in for a moment");
+                self.resting.set(now.checked_add(REST));
+                None
+            }
+        }
     }
-}
 
-impl AsFd for PageSocket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.listener.as_fd()
+    /// What to wait for, unless it rests.
+    pub(super) fn fd(&self, now: Instant) -> Option<BorrowedFd<'_>> {
+        self.resting.get().is_none_or(|until| until <= now).then(|| self.listener.as_fd())
     }
 }
 
@@ -80,6 +94,8 @@ pub(super) fn foreign(path: &Path, cause: serde_json::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::OwnedFd;
+
     use super::*;
 
     #[test]
@@ -91,11 +107,26 @@ mod tests {
         let socket = PageSocket::open(path.clone()).expect("it listens");
         let mode = fs::metadata(&path).expect("it is there").permissions().mode();
         assert_eq!(mode & 0o777, 0o666);
-        assert!(socket.accept().is_none());
+        let now = Instant::now();
+        assert!(socket.accept(now).is_none() && socket.fd(now).is_some());
         let client = connect(&path).expect("it listens");
-        assert!(socket.accept().is_some());
+        assert!(socket.accept(now).is_some());
         drop((client, socket));
         assert!(connect(&path).expect_err("it is gone").is_not_running());
         fs::remove_dir_all(&folder).expect("temporary folder");
+    }
+
+    #[test]
+    fn one_that_cannot_let_anybody_in_is_not_waited_for_until_it_has_rested() {
+        // Readable for good, and nobody can be accepted, as when there are no descriptors left.
+        let (stream, other) = UnixStream::pair().expect("descriptors");
+        drop(other);
+        let listener = UnixListener::from(OwnedFd::from(stream));
+        let path = std::env::temp_dir().join(format!("chronotick-resting-{}.sock", std::process::id()));
+        let socket = PageSocket { listener, path, resting: Cell::new(None) };
+        let now = Instant::now();
+        assert!(socket.fd(now).is_some() && socket.accept(now).is_none());
+        assert!(socket.fd(now).is_none() && socket.accept(now + REST / 2).is_none());
+        assert!(socket.fd(now + REST).is_some());
     }
 }

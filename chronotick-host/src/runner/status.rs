@@ -3,9 +3,9 @@
 //! Whoever connects to `status.sock` is sent one JSON object and the end of the stream. Readers of the clock never need it.
 
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chronotick_core::estimator::Family;
 use chronotick_core::fusion::HORIZONS;
@@ -247,8 +247,8 @@ impl StatusSocket {
     }
 
     /// Answers those who wait, a few of them a turn of the loop. Somebody who does not read is not waited for.
-    pub(super) fn answer(&self, status: impl Fn() -> Status) {
-        for mut stream in std::iter::from_fn(|| self.0.accept()).take(ANSWERS_A_TURN) {
+    pub(super) fn answer(&self, now: Instant, status: impl Fn() -> Status) {
+        for mut stream in std::iter::from_fn(|| self.0.accept(now)).take(ANSWERS_A_TURN) {
             let mut answer = || -> io::Result<()> {
                 let mut text = serde_json::to_string(&status()).map_err(io::Error::other)?;
                 text.push('\n');
@@ -260,8 +260,8 @@ impl StatusSocket {
         }
     }
 
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+    pub(super) fn fd(&self, now: Instant) -> Option<BorrowedFd<'_>> {
+        self.0.fd(now)
     }
 }
 
