@@ -32,6 +32,10 @@ const POINT_EVERY: Duration = Duration::from_millis(950);
 /// Most subscribers at a time, and of one user: nobody keeps the others away.
 const MOST_SUBSCRIBERS: usize = 16;
 const MOST_OF_ONE_USER: usize = 6;
+/// Whoever connects without end does not keep the loop from turning: most that are let in a turn, and of those that are told what
+/// is remembered, which takes milliseconds each.
+const ENTRIES_A_TURN: usize = 16;
+const BACKLOGS_A_TURN: usize = 2;
 /// A subscriber that is this far behind, in bytes, is let go. What is remembered takes about half of it.
 const MOST_BEHIND: usize = 1 << 20;
 
@@ -220,14 +224,20 @@ impl Journal {
         self.send(&event);
     }
 
-    /// Takes in new subscribers and sends what is still to be sent.
+    /// Takes in a few new subscribers and sends what is still to be sent. Those who still wait outside wake the loop again.
     pub(super) fn serve(&mut self, now: Instant) {
-        while let Some(stream) = self.socket.as_ref().and_then(|socket| socket.accept(now)) {
+        let mut backlogs = 0;
+        for _ in 0..ENTRIES_A_TURN {
+            let Some(stream) = self.socket.as_ref().and_then(|socket| socket.accept(now)) else { break };
             let Ok(user) = socket_peercred(&stream).map(|peer| peer.uid) else { continue };
             let of_the_user = self.subscribers.iter().filter(|subscriber| subscriber.user == user).count();
             if self.subscribers.len() < MOST_SUBSCRIBERS && of_the_user < MOST_OF_ONE_USER {
                 let pending = self.remembered();
                 self.subscribers.push(Subscriber { stream, user, pending });
+                backlogs += 1;
+            }
+            if backlogs == BACKLOGS_A_TURN {
+                break;
             }
         }
         self.subscribers.retain_mut(Subscriber::flush);
@@ -415,8 +425,26 @@ mod tests {
     fn one_user_leaves_places_to_the_others() {
         let (mut journal, page) = journal("places");
         let asked: Vec<_> = (0..10).map(|_| Subscription::open(&page).expect("it listens")).collect();
-        journal.serve(Instant::now());
+        (0..10).for_each(|_| journal.serve(Instant::now()));
         assert_eq!(journal.subscribers.len(), MOST_OF_ONE_USER);
+        drop(asked);
+        fs::remove_dir_all(page.parent().expect("a folder")).expect("temporary folder");
+    }
+
+    #[test]
+    fn a_turn_lets_few_in_however_many_connect() {
+        let (mut journal, page) = journal("storm");
+        let now = Instant::now();
+        let mut asked: Vec<_> = (0..10).map(|_| Subscription::open(&page).expect("it listens")).collect();
+        journal.serve(now);
+        assert_eq!(journal.subscribers.len(), BACKLOGS_A_TURN);
+        (0..10).for_each(|_| journal.serve(now));
+        assert_eq!(journal.subscribers.len(), MOST_OF_ONE_USER);
+        // There is no place for these, so nothing is told to them, but turning them away takes time too.
+        asked.extend((0..50).map(|_| Subscription::open(&page).expect("it listens")));
+        journal.serve(now);
+        let outside = std::iter::from_fn(|| journal.socket.as_ref()?.accept(now)).count();
+        assert_eq!(outside, 50 - ENTRIES_A_TURN);
         drop(asked);
         fs::remove_dir_all(page.parent().expect("a folder")).expect("temporary folder");
     }
