@@ -263,13 +263,8 @@ impl Open {
             #[cfg(feature = "parquet")]
             Format::Parquet => "parquet",
         };
-        let stem = format!("trace-{}", words::compact_date(first.utc_ns));
-        // Two files of the same second: the local instant tells them apart.
-        let taken = options.folder.join(format!("{stem}.{suffix}")).exists();
-        let name = if taken { format!("{stem}-{}.{suffix}", first.local_ns) } else { format!("{stem}.{suffix}") };
-        let path = options.folder.join(format!("{name}.part"));
+        let (path, file) = begin(&options.folder, first, suffix)?;
         let create = || -> io::Result<Sink> {
-            let file = File::create(&path)?;
             match options.format {
                 Format::Csv => {
                     let from = daemon.map_or_else(String::new, |daemon| {
@@ -284,6 +279,30 @@ impl Open {
         };
         let sink = create().map_err(|cause| cannot_write(&path, cause))?;
         Ok(Self { sink, path, first_local: first.local_ns, exchanges: 0 })
+    }
+}
+
+/// Begins a file of its own in `folder`, named after the first exchange in it.
+///
+/// Two files may be of the same second: then the local instant tells them apart, or else a number. The file under way is made
+/// before the name of the whole one is looked for, so that of two recorders in one folder neither takes the other's file.
+fn begin(folder: &Path, first: &Exchange, suffix: &str) -> Result<(PathBuf, File), Error> {
+    let stem = format!("trace-{}", words::compact_date(first.utc_ns));
+    let mut attempt = 0;
+    loop {
+        let name = match attempt {
+            0 => format!("{stem}.{suffix}"),
+            1 => format!("{stem}-{}.{suffix}", first.local_ns),
+            _ => format!("{stem}-{}-{attempt}.{suffix}", first.local_ns),
+        };
+        let path = folder.join(format!("{name}.part"));
+        match File::create_new(&path) {
+            Ok(file) if !folder.join(name).exists() => return Ok((path, file)),
+            Ok(_) => fs::remove_file(&path).map_err(|cause| cannot_write(&path, cause))?,
+            Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(cause) => return Err(cannot_write(&path, cause)),
+        }
+        attempt += 1;
     }
 }
 
@@ -451,6 +470,31 @@ mod tests {
         let (folder, ended) = record("parts", None, None, &events);
         assert_eq!(ended.iter().map(|e| e.exchanges).collect::<Vec<_>>(), [2, 3, 1]);
         assert!(ended.iter().all(|e| Trace::read(&e.file).is_ok()));
+        fs::remove_dir_all(folder).expect("temporary folder");
+    }
+
+    #[test]
+    fn recorders_into_one_folder_do_not_touch_each_others_files() {
+        let folder = std::env::temp_dir().join(format!("chronotick-record-shared-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        let options = Options { folder: folder.clone(), rotation: None, keep: None, format: Format::Csv };
+        let mut recorders = [(); 3].map(|()| Recorder::new(options.clone()).expect("temporary folder"));
+        for second in 1..=20 {
+            for recorder in &mut recorders {
+                recorder.push(&exchange(second)).expect("temporary folder");
+                recorder.flush().expect("temporary folder");
+            }
+        }
+        // A fourth finds whole files of that second.
+        let mut ended: Vec<_> =
+            recorders.into_iter().map(|recorder| recorder.finish().expect("temporary folder")).collect();
+        let mut late = Recorder::new(options).expect("temporary folder");
+        (1..=20).for_each(|second| assert!(late.push(&exchange(second)).is_ok()));
+        ended.push(late.finish().expect("temporary folder"));
+        for recorded in ended.iter().flatten() {
+            assert_eq!(Trace::read(&recorded.file).expect("a trace").samples.len(), 20, "{recorded:?}");
+        }
+        assert_eq!(fs::read_dir(&folder).expect("a folder").count(), 4);
         fs::remove_dir_all(folder).expect("temporary folder");
     }
 
