@@ -22,8 +22,10 @@ use super::{AES_SIV_CMAC_256, KEY, NTPV4};
 const ALPN: &[u8] = b"ntske/1";
 /// Names what the exported keys are for.
 const LABEL: &[u8] = b"EXPORTER-network-time-security";
-/// Longer than this no part of it may take, nor all of them together.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Longer than this the server may not take to let itself be connected to.
+const CONNECTING: Duration = Duration::from_secs(5);
+/// Longer than this all of it may not take, connecting included.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What was agreed on.
 #[derive(Debug)]
@@ -73,9 +75,7 @@ impl From<io::Error> for KeyExchangeError {
         // A failed handshake arrives wrapped in an I/O error.
         match cause.downcast::<rustls::Error>() {
             Ok(tls) => Self::Tls(tls),
-            Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => {
-                Self::Io(io::Error::new(io::ErrorKind::TimedOut, "the server took too long"))
-            }
+            Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => Self::Io(too_long()),
             Err(cause) => Self::Io(cause),
         }
     }
@@ -93,13 +93,11 @@ impl From<rustls::Error> for KeyExchangeError {
 /// # Errors
 /// [`KeyExchangeError`], within some seconds.
 pub fn agree(address: SocketAddr, host: &str, ca: Option<&Path>) -> Result<Agreement, KeyExchangeError> {
-    let started = Instant::now();
+    let until = Instant::now() + PATIENCE;
     let name = ServerName::try_from(host.to_owned())
         .map_err(|_| rustls::Error::General(format!("`{host}` cannot be in a certificate")))?;
     let mut connection = ClientConnection::new(Arc::new(configuration(ca)?), name)?;
-    let mut socket = TcpStream::connect_timeout(&address, PATIENCE)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    socket.set_write_timeout(Some(PATIENCE))?;
+    let mut socket = Limited { stream: TcpStream::connect_timeout(&address, CONNECTING)?, until };
     let mut stream = Stream::new(&mut connection, &mut socket);
     stream.write_all(&record::request())?;
     stream.flush()?;
@@ -119,7 +117,7 @@ pub fn agree(address: SocketAddr, host: &str, ca: Option<&Path>) -> Result<Agree
         bytes.extend_from_slice(&part[..length]);
         match record::parse(&bytes) {
             Ok(response) => break response,
-            Err(RecordError::Incomplete) if length > 0 && started.elapsed() < 2 * PATIENCE => {}
+            Err(RecordError::Incomplete) if length > 0 => {}
             Err(cause) => return Err(KeyExchangeError::Records(cause)),
         }
     };
@@ -132,6 +130,42 @@ pub fn agree(address: SocketAddr, host: &str, ca: Option<&Path>) -> Result<Agree
         server: response.server,
         port: response.port,
     })
+}
+
+/// A connection that ends at an instant, however often the server makes a little progress until then: a limit on each read would
+/// let one that sends a byte every few seconds hold on for hours.
+struct Limited {
+    stream: TcpStream,
+    until: Instant,
+}
+
+impl Limited {
+    /// What is left of the time.
+    fn left(&self) -> io::Result<Duration> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(too_long()) } else { Ok(left) }
+    }
+}
+
+impl Read for Limited {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(Some(self.left()?))?;
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Limited {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(Some(self.left()?))?;
+        self.stream.write(bytes)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+fn too_long() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the server took too long")
 }
 
 /// The key for packets to the server (0) or to the client (1), RFC 8915, section 5.1.
@@ -164,6 +198,9 @@ fn configuration(ca: Option<&Path>) -> Result<ClientConfig, KeyExchangeError> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::thread;
+
     use super::*;
 
     #[test]
@@ -172,5 +209,25 @@ mod tests {
         let missing = agree(nobody, "localhost", Some(Path::new("/nonexistent/ca.pem"))).expect_err("no file");
         assert!(missing.to_string().starts_with("no certificate authorities in /nonexistent/ca.pem"), "{missing}");
         assert!(agree(nobody, "not a name", None).is_err());
+    }
+
+    #[test]
+    fn a_server_that_goes_on_sending_is_given_up_in_time() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
+        let address = listener.local_addr().expect("bound");
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a client");
+            // Until the client has had enough.
+            while stream.write_all(&[2]).is_ok() {}
+        });
+        let started = Instant::now();
+        let until = started + Duration::from_millis(50);
+        let mut socket = Limited { stream: TcpStream::connect(address).expect("loopback"), until };
+        let gone = std::iter::repeat_with(|| socket.read(&mut [0])).find_map(Result::err).expect("it ends");
+        assert_eq!(gone.kind(), io::ErrorKind::TimedOut);
+        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+        assert!(socket.write(&[1]).is_err());
+        drop(socket);
+        server.join().expect("no panic");
     }
 }
