@@ -300,7 +300,8 @@ impl Source for NtpSource {
 
     fn fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.peer {
-            Peer::At { socket, .. } => Some(socket.as_fd()),
+            // Nobody reads what a server that said to go away still sends, so nobody waits for it either.
+            Peer::At { socket, .. } if !self.association.is_stopped() => Some(socket.as_fd()),
             _ => None,
         }
     }
@@ -450,8 +451,14 @@ fn departed((local, utc): (Timestamp<Local>, Timestamp<Utc>), note: Timestamp<Ut
 mod tests {
     use super::*;
     use crate::config::ServerAddress;
+    use crate::ntp::packet::{HEADER, Packet, mode};
+    use crate::os::counter::{CounterKind, SystemCounter};
 
     const NOW: Timestamp<Local> = Timestamp::from_nanos(1);
+
+    fn clock() -> SystemCounter {
+        SystemCounter::calibrate_kind(CounterKind::MonotonicRaw)
+    }
 
     fn member(pool: &Pool) -> NtpSource {
         let server = Server { pool: true, ..ServerAddress::new("pool.example", 123).into() };
@@ -496,6 +503,44 @@ mod tests {
         fn ip(&self) -> Option<IpAddr> {
             self.addresses.first().map(SocketAddr::ip)
         }
+    }
+
+    /// A source whose server, a socket on loopback, has been asked and said to go away.
+    fn denied(pool: Option<Pool>) -> (NtpSource, UdpSocket, SocketAddr) {
+        let remote = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
+        let port = remote.local_addr().expect("bound").port();
+        let server = Server { pool: pool.is_some(), ..ServerAddress::new("127.0.0.1", port).into() };
+        let waker = Stop::new().expect("descriptors");
+        let settings = Config::default().client();
+        let mut source = NtpSource::new(SourceId(0), "denied".to_owned(), server, settings, pool, waker);
+        let clock = clock();
+        source.drive(&clock);
+        let mut request = [0; HEADER];
+        let (_, asker) = remote.recv_from(&mut request).expect("a request");
+        let asked = Packet::parse(&request).expect("a packet");
+        let deny = Packet {
+            leap: Leap::Unsynchronised,
+            mode: mode::SERVER,
+            stratum: 0,
+            reference_id: *b"DENY",
+            origin: asked.transmit,
+            ..asked
+        };
+        remote.send_to(&deny.encode(), asker).expect("loopback");
+        source.drive(&clock);
+        (source, remote, asker)
+    }
+
+    #[test]
+    fn nobody_waits_for_a_server_that_said_to_go_away() {
+        let (mut source, remote, asker) = denied(None);
+        assert_eq!(source.status(NOW).state, "stopped");
+        // One more datagram would keep the socket readable for good.
+        remote.send_to(&[0; HEADER], asker).expect("loopback");
+        assert!(source.drive(&clock()).is_none());
+        assert!(source.fd().is_none() && source.poll_timeout(NOW).is_none());
+        source.restart();
+        assert_eq!(source.poll_timeout(NOW), Some(NOW));
     }
 
     #[test]
