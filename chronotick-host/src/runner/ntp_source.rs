@@ -172,6 +172,11 @@ impl NtpSource {
         self.unresolved(trouble, now);
     }
 
+    /// Whether the server said to go away. A member of a pool leaves such a server and looks for another.
+    fn is_stopped(&self) -> bool {
+        self.association.is_stopped() && matches!(self.peer, Peer::At { .. })
+    }
+
     fn unresolved(&mut self, trouble: String, now: Timestamp<Local>) {
         tracing::debug!(source = self.name, trouble);
         self.trouble = Some(trouble);
@@ -308,7 +313,7 @@ impl Source for NtpSource {
 
     fn poll_timeout(&self, now: Timestamp<Local>) -> Option<Timestamp<Local>> {
         match &self.peer {
-            _ if self.association.is_stopped() => None,
+            _ if self.is_stopped() => None,
             Peer::At { .. } => self.association.poll_timeout(now),
             Peer::Unresolved(due) => Some(due.unwrap_or(now)),
             // The search wakes the runner.
@@ -317,7 +322,7 @@ impl Source for NtpSource {
     }
 
     fn drive(&mut self, clock: &dyn LocalClock) -> Option<Sample> {
-        if self.association.is_stopped() {
+        if self.is_stopped() {
             return None;
         }
         let mut exchange = self.listen(clock);
@@ -366,7 +371,7 @@ impl Source for NtpSource {
             _ => (None, None),
         };
         let state = match (&self.peer, self.trouble.is_some()) {
-            _ if self.association.is_stopped() => "stopped",
+            _ if self.is_stopped() => "stopped",
             (Peer::Resolving(_) | Peer::Unresolved(_), _) => "unresolved",
             (_, true) => "unreachable",
             _ if last.is_some() => "reachable",
@@ -541,6 +546,19 @@ mod tests {
         assert!(source.fd().is_none() && source.poll_timeout(NOW).is_none());
         source.restart();
         assert_eq!(source.poll_timeout(NOW), Some(NOW));
+    }
+
+    #[test]
+    fn a_member_of_a_pool_leaves_a_server_that_said_to_go_away_and_asks_again() {
+        let pool = Pool::default();
+        let (mut source, _remote, asker) = denied(Some(pool.clone()));
+        assert!(source.fd().is_none() && pool.claim(asker.ip()));
+        // The name has no other address now, but may have one later.
+        assert_eq!(source.status(NOW).state, "unresolved");
+        assert!(source.poll_timeout(NOW).is_some_and(|due| due > NOW));
+        source.open(found(&[2]), NOW);
+        source.drive(&clock());
+        assert!(source.fd().is_some() && source.status(NOW).state != "stopped");
     }
 
     #[test]
