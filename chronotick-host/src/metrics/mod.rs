@@ -5,6 +5,7 @@
 //! with the daemon's loop, cost it nothing while nobody asks, and what they tell of the page is what readers see.
 
 mod catalogue;
+mod http_server;
 mod look;
 #[cfg(feature = "opentelemetry")]
 mod otlp;
