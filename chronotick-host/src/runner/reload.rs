@@ -27,16 +27,23 @@ impl Runner {
         }
     }
 
-    /// Sets up anew what differs from `old`.
+    /// Says what of the configuration was taken, and follows it.
     fn apply(&mut self, old: &Config, reload: &Reload) {
         if !reload.left.is_empty() {
             tracing::warn!("these keys wait for a restart: {}", reload.left.join(", "));
         }
         if reload.taken.is_empty() {
             tracing::info!("reloaded: nothing changed");
-            return;
+        } else {
+            tracing::info!("reloaded: {}", reload.taken.join(", "));
+            self.renew(old);
         }
-        tracing::info!("reloaded: {}", reload.taken.join(", "));
+        // Also where nothing changed: an address that was busy may be free by now.
+        self.service.telemetry.follow(&self.config.metrics, &self.path);
+    }
+
+    /// Sets up anew what differs from `old`.
+    fn renew(&mut self, old: &Config) {
         if old.ntp != self.config.ntp {
             self.replace_sources(old);
         }
@@ -45,9 +52,6 @@ impl Runner {
         if old.supervisor() != self.config.supervisor() {
             self.worker = self.config.supervisor().map(Supervisor::start);
             self.asked = None;
-        }
-        if old.metrics != self.config.metrics {
-            self.service.telemetry.follow(&self.config.metrics, &self.path);
         }
     }
 
