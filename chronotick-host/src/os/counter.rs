@@ -51,16 +51,21 @@ impl CounterKind {
 
     /// The best counter of this machine that its kernel trusts, as of now.
     pub fn detect() -> Self {
+        Self::trusted().unwrap_or(Self::MonotonicRaw)
+    }
+
+    /// The same; `None` when the kernel cannot be asked, which says nothing about any counter.
+    pub(super) fn trusted() -> Option<Self> {
         Self::from_clocksource(Path::new("/sys/devices/system/clocksource/clocksource0/current_clocksource"))
     }
 
-    fn from_clocksource(path: &Path) -> Self {
-        let name = fs::read_to_string(path).unwrap_or_default();
-        match name.trim() {
+    fn from_clocksource(path: &Path) -> Option<Self> {
+        let name = fs::read_to_string(path).ok()?;
+        Some(match name.trim() {
             "tsc" if cfg!(target_arch = "x86_64") => Self::Tsc,
             "arch_sys_counter" if cfg!(target_arch = "aarch64") => Self::Cntvct,
             _ => Self::MonotonicRaw,
-        }
+        })
     }
 
     /// Reads the counter; a virtual one reads 0, and so does another processor's.
@@ -232,13 +237,13 @@ mod tests {
         let path = std::env::temp_dir().join(format!("chronotick-clocksource-{}", std::process::id()));
         for (name, kind) in [("kvm-clock\n", CounterKind::MonotonicRaw), ("", CounterKind::MonotonicRaw)] {
             fs::write(&path, name).unwrap();
-            assert_eq!(CounterKind::from_clocksource(&path), kind);
+            assert_eq!(CounterKind::from_clocksource(&path), Some(kind));
         }
         fs::write(&path, "tsc\n").unwrap();
         let expected = if cfg!(target_arch = "x86_64") { CounterKind::Tsc } else { CounterKind::MonotonicRaw };
-        assert_eq!(CounterKind::from_clocksource(&path), expected);
+        assert_eq!(CounterKind::from_clocksource(&path), Some(expected));
         fs::remove_file(&path).unwrap();
-        assert_eq!(CounterKind::from_clocksource(&path), CounterKind::MonotonicRaw);
+        assert_eq!(CounterKind::from_clocksource(&path), None, "no answer is not another counter");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::counter::{CounterKind, LocalClock};
 
 /// Less than this is how the two readings were taken.
-const SUSPENSION: Span = Span::from_millis(10);
+pub(crate) const SUSPENSION: Span = Span::from_millis(10);
 /// The counter may differ from the raw clock by this, and by [`MAX_RATE_PPM`] of the time between two looks.
 const JUMP: Span = Span::from_millis(5);
 const MAX_RATE_PPM: i64 = 1_000;
@@ -62,7 +62,7 @@ impl Watch {
         let ticks = clock.ticks();
         let after = raw_now();
         let look = Look { suspended: clock.suspended(), ticks, before, after };
-        self.compare(clock, &look).or_else(|| self.clocksource(clock))
+        self.compare(clock, &look).or_else(|| self.clocksource(clock, CounterKind::trusted))
     }
 
     fn compare(&mut self, clock: &dyn LocalClock, look: &Look) -> Option<Disruption> {
@@ -87,13 +87,18 @@ impl Watch {
         }
     }
 
-    fn clocksource(&mut self, clock: &dyn LocalClock) -> Option<Disruption> {
+    /// A kernel that cannot be asked (no descriptor is left, the file is hidden) has not changed its mind.
+    fn clocksource(
+        &mut self,
+        clock: &dyn LocalClock,
+        trusted: impl FnOnce() -> Option<CounterKind>,
+    ) -> Option<Disruption> {
         if self.raw.saturating_sub(self.clocksource_at) < CLOCKSOURCE_EVERY || clock.kind() == CounterKind::Virtual {
             return None;
         }
         self.clocksource_at = self.raw;
-        let trusted = clock.kind() == CounterKind::MonotonicRaw || CounterKind::detect() == clock.kind();
-        (!trusted).then_some(Disruption::CounterDistrusted)
+        let good = clock.kind() == CounterKind::MonotonicRaw || trusted().is_none_or(|kind| kind == clock.kind());
+        (!good).then_some(Disruption::CounterDistrusted)
     }
 }
 
@@ -151,17 +156,19 @@ mod tests {
 
     #[test]
     fn a_counter_that_the_kernel_does_not_use_is_distrusted_within_ten_seconds() {
-        let other = [CounterKind::Tsc, CounterKind::Cntvct].into_iter().find(|&kind| kind != CounterKind::detect());
-        let other = Nanos(other.unwrap());
+        let (tsc, raw) = (Nanos(CounterKind::Tsc), Nanos(CounterKind::MonotonicRaw));
+        let distrusted = || Some(CounterKind::MonotonicRaw);
         let mut watch = watch();
         watch.raw = Span::from_secs(9);
-        assert_eq!(watch.clocksource(&other), None, "the file was not looked at yet");
+        assert_eq!(watch.clocksource(&tsc, distrusted), None, "the file was not looked at yet");
         watch.raw = Span::from_secs(10);
-        assert_eq!(watch.clocksource(&other), Some(Disruption::CounterDistrusted));
+        assert_eq!(watch.clocksource(&tsc, distrusted), Some(Disruption::CounterDistrusted));
         watch.raw = Span::from_secs(20);
-        assert_eq!(watch.clocksource(&Nanos(CounterKind::detect())), None);
+        assert_eq!(watch.clocksource(&tsc, || Some(CounterKind::Tsc)), None);
         watch.raw = Span::from_secs(30);
-        assert_eq!(watch.clocksource(&Nanos(CounterKind::MonotonicRaw)), None, "nothing better is owed to it");
+        assert_eq!(watch.clocksource(&raw, || Some(CounterKind::Tsc)), None, "nothing better is owed to it");
+        watch.raw = Span::from_secs(40);
+        assert_eq!(watch.clocksource(&tsc, || None), None, "who cannot be asked has not changed his mind");
     }
 
     #[test]
