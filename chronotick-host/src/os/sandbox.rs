@@ -54,12 +54,13 @@ fn restrict_files() -> Option<Grant> {
 }
 
 fn restrict_calls() -> Option<Grant> {
-    let program: BpfProgram = filter().ok()?.try_into().ok()?;
+    let program: BpfProgram = filter(SeccompAction::KillProcess).ok()?.try_into().ok()?;
     seccompiler::apply_filter(&program).ok()?;
     Some(Grant::Full)
 }
 
-fn filter() -> Result<SeccompFilter, seccompiler::BackendError> {
+/// What is not allowed meets with `refusal`.
+fn filter(refusal: SeccompAction) -> Result<SeccompFilter, seccompiler::BackendError> {
     let free = [
         // Descriptors that are open already.
         libc::SYS_read,
@@ -87,7 +88,6 @@ fn filter() -> Result<SeccompFilter, seccompiler::BackendError> {
         libc::SYS_getpid,
         libc::SYS_gettid,
         libc::SYS_getppid,
-        libc::SYS_tgkill,
         libc::SYS_exit,
         libc::SYS_exit_group,
     ];
@@ -107,6 +107,9 @@ fn filter() -> Result<SeccompFilter, seccompiler::BackendError> {
         )?;
         rules.insert(call, vec![SeccompRule::new(vec![not_executable])?]);
     }
+    // Aborting is a signal to oneself; nobody else is sent one.
+    let to_oneself = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, std::process::id().into())?;
+    rules.insert(libc::SYS_tgkill, vec![SeccompRule::new(vec![to_oneself])?]);
     // Whether a descriptor is open: the standard library asks before it closes one when it checks itself (debug builds).
     let is_open =
         SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, libc::F_GETFD.unsigned_abs().into())?;
@@ -122,7 +125,7 @@ fn filter() -> Result<SeccompFilter, seccompiler::BackendError> {
         };
         rules.insert(libc::SYS_arch_prctl, MATRIX_UNIT.map(asked).collect::<Result<_, _>>()?);
     }
-    SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, std::env::consts::ARCH.try_into()?)
+    SeccompFilter::new(rules, refusal, SeccompAction::Allow, std::env::consts::ARCH.try_into()?)
 }
 
 #[cfg(test)]
@@ -131,9 +134,35 @@ mod tests {
 
     #[test]
     fn the_filter_compiles_for_this_machine() {
-        let compiled: Result<BpfProgram, _> = filter()
+        let compiled: Result<BpfProgram, _> = filter(SeccompAction::KillProcess)
             .map_err(|e| e.to_string())
             .and_then(|f| f.try_into().map_err(|e: seccompiler::BackendError| e.to_string()));
         assert!(compiled.is_ok_and(|program| !program.is_empty()));
+    }
+
+    #[test]
+    #[expect(unsafe_code, reason = "the call that the filter is about")]
+    fn signals_reach_nobody_else() {
+        // No call gives this by itself.
+        let refused = libc::EXFULL;
+        let program: BpfProgram =
+            filter(SeccompAction::Errno(refused.unsigned_abs())).and_then(BpfProgram::try_from).unwrap();
+        let signal_nothing = |process: u32, thread: i64| {
+            // SAFETY: signal 0 is not delivered; whether it could be is all that is asked.
+            let answer = unsafe { libc::syscall(libc::SYS_tgkill, process, thread, 0) };
+            if answer == 0 { 0 } else { std::io::Error::last_os_error().raw_os_error().unwrap_or(-1) }
+        };
+        let sealed = || {
+            // Of this thread alone, which ends with it.
+            seccompiler::apply_filter(&program).map_err(|error| error.to_string())?;
+            // SAFETY: asks for a number.
+            let own = unsafe { libc::syscall(libc::SYS_gettid) };
+            Ok::<_, String>([
+                signal_nothing(std::process::id(), own),
+                signal_nothing(std::os::unix::process::parent_id(), 1),
+            ])
+        };
+        let answers = std::thread::scope(|scope| scope.spawn(sealed).join().unwrap());
+        assert_eq!(answers, Ok([0, refused]));
     }
 }
