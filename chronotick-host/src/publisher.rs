@@ -13,7 +13,7 @@ use chronotick_core::{Reason, Tier};
 use crate::os::counter::LocalClock;
 use crate::os::disruption::{Disruption, Watch};
 use crate::shm::page::{PageError, PageSettings};
-use crate::shm::writer::PageWriter;
+use crate::shm::writer::{PageWriter, raw};
 
 /// How often a late record is computed anew before it is published as it is.
 const ATTEMPTS: usize = 5;
@@ -32,13 +32,16 @@ pub struct Publisher {
 
 impl Publisher {
     /// Takes over or makes the page at `path`. Readers of a daemon before this one go on with its record until the first
-    /// [`Publisher::publish`] that knows better; see [`crate::shm::writer::inherited_counter`] for its local time.
+    /// [`Publisher::publish`] that knows better, unless the machine was suspended meanwhile; see
+    /// [`crate::shm::writer::inherited_counter`] for its local time.
     pub fn open(
         path: &Path,
         settings: &PageSettings,
         config: served::Config,
         clock: Arc<dyn LocalClock>,
     ) -> Result<Self, PageError> {
+        // First, so that a suspension is seen either here or by the page's own count.
+        let watch = Watch::new(&*clock);
         let writer = PageWriter::create(path, settings, &*clock)?;
         let served = match (writer.inherited(), writer.epoch_before()) {
             (Some(record), _) => Served::resume(config, record),
@@ -49,7 +52,6 @@ impl Publisher {
             }
             (None, None) => Served::new(config),
         };
-        let watch = Watch::new(&*clock);
         Ok(Self { writer, served, config, clock, watch, late: 0, nothing: Reason::NeverSynchronised })
     }
 
@@ -126,9 +128,66 @@ impl Publisher {
     }
 }
 
-/// The operating system's clock, on the counter's local time.
-fn raw(clock: &dyn LocalClock, reason: Reason) -> Target {
-    let (ticks, utc) = clock.realtime();
-    let local = clock.scale().local(ticks);
-    Target { reason, ..Target::raw(local, utc.offset_from(local)) }
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use chronotick_core::clock_page::CounterScale;
+    use chronotick_core::{ErrorBound, Offset, Utc};
+
+    use super::*;
+    use crate::os::counter::CounterKind;
+    use crate::reader::Reader;
+    use crate::shm::scratch;
+
+    /// A machine whose counter stands while it is suspended for so many nanoseconds.
+    struct Machine(AtomicI64);
+
+    impl LocalClock for Machine {
+        fn ticks(&self) -> u64 {
+            1_000_000_000
+        }
+        fn scale(&self) -> CounterScale {
+            CounterScale::NANOS
+        }
+        fn kind(&self) -> CounterKind {
+            CounterKind::Virtual
+        }
+        fn realtime(&self) -> (u64, Timestamp<Utc>) {
+            (self.ticks(), Timestamp::from_nanos(1_800_000_000_000_000_000).saturating_add(self.suspended()))
+        }
+        fn suspended(&self) -> Span {
+            Span::from_nanos(self.0.load(Ordering::Relaxed))
+        }
+    }
+
+    #[test]
+    fn a_start_after_a_suspension_begins_anew_and_readers_never_see_the_old_record_as_good() {
+        for (slept, goes_on) in [(Span::from_millis(10), true), (Span::from_millis(11), false)] {
+            let path = scratch("start-after-suspension");
+            let machine = Arc::new(Machine(AtomicI64::new(0)));
+            let clock = || Arc::clone(&machine) as Arc<dyn LocalClock>;
+            let open = || Publisher::open(&path, &PageSettings::default(), served::Config::default(), clock());
+            let measured = Target {
+                tier: Tier::Filter,
+                bound: ErrorBound::new(Span::from_millis(1)),
+                ..Target::raw(machine.now(), Offset::ZERO)
+            };
+            let mut first = open().unwrap();
+            let before = first.publish(|_| Some(measured)).unwrap().unwrap();
+            let reader = Reader::attach_with(&path, clock()).unwrap();
+            assert_eq!(reader.now().tier(), Tier::Filter);
+            drop(first);
+            machine.0.store(slept.as_nanos(), Ordering::Relaxed);
+
+            let mut second = open().unwrap();
+            let latecomer = Reader::attach_with(&path, clock()).unwrap();
+            for now in [reader.now(), latecomer.now()] {
+                assert_eq!((now.tier() == Tier::Filter, now.bound().is_bounded()), (goes_on, goes_on), "{slept:?}");
+            }
+            let after = second.publish(|_| None).unwrap().unwrap();
+            assert_eq!((after.tier == Tier::Filter, after.epoch == before.epoch), (goes_on, goes_on), "{slept:?}");
+            std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+        }
+    }
 }

@@ -15,6 +15,7 @@ use chronotick_core::units::{self, Local};
 use chronotick_core::{Reason, Span, Tier};
 
 use crate::os::counter::{CounterKind, LocalClock, os_utc, suspended};
+use crate::os::disruption::SUSPENSION;
 use crate::shm::identity::Identity;
 use crate::shm::map::MappingCell;
 use crate::shm::page::{Known, PageError, Snapshot, attach, counter_of};
@@ -27,8 +28,6 @@ pub const CHECK_EVERY: Duration = Duration::from_millis(16);
 const STALE: Span = Span::from_secs(3);
 /// The file is looked at this often at most.
 const LOOK_EVERY: Span = Span::from_millis(100);
-/// Less than this is how suspension was measured.
-const SUSPENSION: Span = Span::from_millis(10);
 
 /// Reads a clock page. Shared freely between threads; see [`crate::ChronoTick`] for the friendlier face.
 ///

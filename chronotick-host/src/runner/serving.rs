@@ -65,10 +65,8 @@ impl Runner {
             .map(|s| format!("{} ({})", s.name, s.reason.unwrap_or(s.state)))
             .collect();
         let servers = if states.is_empty() { "none is configured".to_owned() } else { states.join(", ") };
-        tracing::warn!(
-            "no time server has answered: serving the operating system's clock, uncorrected and without a bound (tier raw), \
-             until one does; servers: {servers}"
-        );
+        let serving = serving_unheard(self.tier);
+        tracing::warn!("no time server has answered: {serving}, until one does; servers: {servers}");
     }
 
     /// Leaves what is known of the oscillator to the next start.
@@ -99,5 +97,26 @@ impl Runner {
             worker.stop();
         }
         tracing::info!("stopped");
+    }
+}
+
+/// What readers get while no server was heard: a record of the run before this one may still be good.
+const fn serving_unheard(tier: Tier) -> &'static str {
+    match tier {
+        Tier::Raw => "serving the operating system's clock, uncorrected and without a bound (tier raw)",
+        _ => "going on with the time of the daemon before this one, ever less certain",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_operating_systems_clock_is_named_only_while_it_is_served() {
+        assert!(serving_unheard(Tier::Raw).contains("operating system"));
+        for tier in [Tier::Holdover, Tier::Filter, Tier::Fused] {
+            assert!(!serving_unheard(tier).contains("operating system"), "{tier}");
+        }
     }
 }

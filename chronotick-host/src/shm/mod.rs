@@ -18,7 +18,7 @@ pub(crate) mod atomic {
 
 /// Where a test has a page to itself: in a folder of its own.
 #[cfg(test)]
-fn scratch(name: &str) -> std::path::PathBuf {
+pub(crate) fn scratch(name: &str) -> std::path::PathBuf {
     let folder = std::env::temp_dir().join(format!("chronotick-page-{}-{name}", std::process::id()));
     // A test that was killed may have left one of that name.
     let _ = std::fs::remove_dir_all(&folder);

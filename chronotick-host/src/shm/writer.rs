@@ -2,24 +2,26 @@
 //!
 //! A daemon that starts takes the file of the one before it over in place, so that readers stay attached: the record goes on,
 //! under a new instance id, in the same sequence. It replaces the file (by a rename, so that nobody ever maps a half-made one)
-//! only where it cannot be taken over: another boot, another layout, damage.
+//! only where it cannot be taken over: another boot, another layout, damage. Where the machine was suspended meanwhile the record
+//! does not go on: its counter stood still, and it says nothing any more.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use chronotick_core::Span;
 use chronotick_core::clock_page::{ClockPage, CounterScale};
-use chronotick_core::served::ClockRecord;
+use chronotick_core::served::{self, ClockRecord, Served, Target};
+use chronotick_core::{Reason, Span};
 use rustix::fs::{FlockOperation, flock};
 
 use super::atomic::Ordering;
 use super::identity::Identity;
 use super::latch;
 use super::map::Mapping;
-use super::page::{PAGE_SIZE, PageError, PageSettings, attach, counter_of, marks, no_follow, open, scale_count};
-use crate::os::counter::{CounterKind, LocalClock, SystemCounter};
+use super::page::{PAGE_SIZE, Page, PageError, PageSettings, attach, counter_of, marks, no_follow, open, scale_count};
+use crate::os::counter::{CounterKind, LocalClock, SystemCounter, suspended};
+use crate::os::disruption::SUSPENSION;
 
 /// The one writer of a page, held by a lock on `PATH.lock` (readers, who may lock what they can read, have no part in it).
 #[derive(Debug)]
@@ -71,14 +73,24 @@ impl PageWriter {
             let step = u8::from(!same_counter || before.scale != writer.scale);
             writer.marks = marks(clock.kind(), scale_count(record.marks()).wrapping_add(step));
             writer.epoch_before = (!record.is_blank()).then(|| record.epoch());
-            writer.last = Some(record.with_marks(writer.marks)).filter(|record| same_counter && !record.is_blank());
+            let unbroken = unbroken(writer.mapping.page(), clock.suspended());
+            writer.last =
+                Some(record.with_marks(writer.marks)).filter(|record| unbroken && same_counter && !record.is_blank());
+            if let Some(epoch) = writer.epoch_before.filter(|_| !unbroken) {
+                tracing::info!(
+                    "suspended since the page was last written, as far as can be told: it is not gone on with"
+                );
+                // Before the count of suspended time is renewed, by which readers know that the old record is void.
+                let record = Served::new(served::Config::default()).update(&raw(clock, Reason::Suspended));
+                writer.publish(&ClockRecord { epoch: epoch.wrapping_add(1), ..record });
+            }
         }
         writer.announce(clock);
         Ok(writer)
     }
 
     /// The record that readers of the previous instance are being served, on this instance's local time. `None` when there
-    /// was none or its counter was another.
+    /// was none or its counter was another; the operating system's clock in a new epoch where the machine was suspended.
     pub fn inherited(&self) -> Option<ClockRecord> {
         self.last?.decode(&self.scale)
     }
@@ -171,18 +183,30 @@ impl PageWriter {
     }
 }
 
-/// The counter and scale of a page that a daemon can go on with: same boot, same layout, and the counter is still the
-/// machine's choice. A daemon that uses it keeps the local time of the one before.
+/// The counter and scale of a page that a daemon can go on with: same boot, same layout, no suspension since, and the counter
+/// is still the machine's choice. A daemon that uses it keeps the local time of the one before.
 pub fn inherited_counter(path: &Path) -> Option<SystemCounter> {
     let (mapping, _) = attach(path).ok()?;
     let page = mapping.page();
     let snapshot = page.read(|_| 0);
     let kind = counter_of(snapshot.record.marks())?;
     let usable = page.identity().is_this_boot()
-        && page.identity().is_this_time_namespace()
+        && unbroken(page, suspended())
         && kind == CounterKind::detect()
         && !snapshot.record.is_blank();
     usable.then(|| SystemCounter::with_scale(kind, snapshot.scale))
+}
+
+/// The operating system's clock, on the counter's local time.
+pub(crate) fn raw(clock: &dyn LocalClock, reason: Reason) -> Target {
+    let (ticks, utc) = clock.realtime();
+    let local = clock.scale().local(ticks);
+    Target { reason, ..Target::raw(local, utc.offset_from(local)) }
+}
+
+/// Whether the machine was not suspended since the page was last written; it cannot be told from another time namespace.
+fn unbroken(page: &Page, suspended: Span) -> bool {
+    page.identity().is_this_time_namespace() && suspended.saturating_sub(page.suspended()).abs() <= SUSPENSION
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {
@@ -362,6 +386,21 @@ mod tests {
         // Local and served time are each rounded down to a nanosecond.
         let offset = reader.now().offset().as_nanos();
         assert!((76..=78).contains(&offset), "{offset} ns");
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_scale_is_not_gone_on_with_over_a_suspension() {
+        let path = scratch("slept");
+        let clock = SystemCounter::calibrate();
+        let mut writer = PageWriter::create(&path, &PageSettings::default(), &clock).unwrap();
+        let mut target = Target::raw(clock.now(), chronotick_core::Offset::ZERO);
+        target.tier = Tier::Filter;
+        writer.publish(&Served::new(served::Config::default()).update(&target));
+        assert!(inherited_counter(&path).is_some());
+        let slept = suspended().saturating_sub(Span::from_secs(3600)).as_nanos().cast_unsigned();
+        writer.mapping.page().suspended.store(slept, Ordering::Relaxed);
+        assert!(inherited_counter(&path).is_none());
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 }
