@@ -50,12 +50,12 @@ use self::source::Source;
 use self::status::StatusSocket;
 use self::telemetry::Telemetry;
 use crate::config::Config;
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::feed::ChronySock;
 use crate::local::LocalSource;
 use crate::os::counter::{LocalClock, SystemCounter};
 use crate::publisher::Publisher;
-use crate::shm::page::{PageError, PageSettings};
+use crate::shm::page::PageSettings;
 use crate::supervisor::Supervisor;
 
 /// The page is renewed at least this often.
@@ -338,17 +338,7 @@ fn open_page(config: &Config, path: &Path, clock: &Arc<dyn LocalClock>) -> Resul
         step_threshold: config.serve.step_threshold,
         ..served::Config::default()
     };
-    Publisher::open(path, &settings, served, Arc::clone(clock)).map_err(page_error)
-}
-
-fn page_error(cause: PageError) -> Error {
-    let kind = match cause {
-        PageError::Busy { .. } => Kind::AlreadyRunning,
-        PageError::Missing { .. } => Kind::NotRunning,
-        PageError::Io { .. } => Kind::System,
-        _ => Kind::Incompatible,
-    };
-    Error::new(kind, cause.to_string())
+    Ok(Publisher::open(path, &settings, served, Arc::clone(clock))?)
 }
 
 /// One tick of the counter, at least a nanosecond.

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use chronotick_core::units::Temperature;
 use chronotick_core::{Reason, Tier, served};
 
+use super::Runner;
 use super::journal::{self, Event};
-use super::{Runner, page_error};
 use crate::error::Error;
 
 /// Silence at the start after which it is mentioned.
@@ -16,7 +16,7 @@ impl Runner {
     pub(super) fn publish(&mut self) -> Result<(), Error> {
         let (pipeline, leaps) = (&self.pipeline, &self.leaps);
         self.publisher.explain_nothing(pipeline.why_nothing());
-        let record = self.publisher.publish(|at| Some(leaps.serve(pipeline.target(at)?))).map_err(page_error)?;
+        let record = self.publisher.publish(|at| Some(leaps.serve(pipeline.target(at)?)))?;
         self.published = Instant::now();
         let Some(record) = record else { return Ok(()) };
         if record.tier != self.tier {

@@ -1,6 +1,7 @@
 //! Memory shared between processes: what is written here is read by others, and what is read was written by others.
 
 pub(crate) mod current;
+pub(crate) mod folder;
 pub(crate) mod identity;
 pub(crate) mod latch;
 pub(crate) mod map;

@@ -79,6 +79,22 @@ pub enum PageError {
         /// The file.
         path: PathBuf,
     },
+    /// This user may not read it.
+    #[error("cannot read {path}: {}: {source}", READ_RIGHTS)]
+    Denied {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+    /// The daemon may not make it.
+    #[error("cannot make {path}: {}: {source}", WRITE_RIGHTS)]
+    Unmakeable {
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
     /// The operating system refused something.
     #[error("{path}: {source}")]
     Io {
@@ -89,11 +105,16 @@ pub enum PageError {
     },
 }
 
+const READ_RIGHTS: &str = "its folders need `chmod a+rx` and the file `chmod a+r`, or run this as the daemon's user";
+const WRITE_RIGHTS: &str =
+    "let the daemon's user write to its folder, or choose another place (`[page] path` or CHRONOTICK_DIR)";
+
 impl PageError {
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| match source.kind() {
             io::ErrorKind::NotFound => Self::Missing { path },
+            io::ErrorKind::PermissionDenied => Self::Denied { path, source },
             _ => Self::Io { path, source },
         }
     }
@@ -104,11 +125,17 @@ impl From<PageError> for Error {
         let kind = match cause {
             PageError::Busy { .. } => Kind::AlreadyRunning,
             PageError::Missing { .. } => Kind::NotRunning,
-            PageError::Io { .. } | PageError::TooMany { .. } => Kind::System,
+            PageError::TooMany { .. } => Kind::System,
             _ => Kind::Incompatible,
         };
         let message = cause.to_string();
         match cause {
+            PageError::Denied { path, source } => {
+                Self::system(format!("cannot read {}: {READ_RIGHTS}", path.display()), source)
+            }
+            PageError::Unmakeable { path, source } => {
+                Self::system(format!("cannot make {}: {WRITE_RIGHTS}", path.display()), source)
+            }
             PageError::Io { path, source } => Self::system(format!("cannot use {}", path.display()), source),
             _ => Self::new(kind, message),
         }
@@ -340,5 +367,17 @@ mod tests {
         });
         assert!(settles.is_ok() && looks.get() == 5);
         assert!(matches!(settled(path, || torn), Err(PageError::NotAPage { .. })));
+    }
+
+    #[test]
+    fn a_page_that_may_not_be_read_says_what_to_do() {
+        let refused = || PageError::io(Path::new("/run/x/clock"))(io::ErrorKind::PermissionDenied.into());
+        assert!(matches!(refused(), PageError::Denied { .. }));
+        let error = Error::from(refused());
+        for told in [refused().to_string(), error.to_string()] {
+            assert!(told.contains("/run/x/clock") && told.contains("chmod a+rx"), "{told}");
+            assert_eq!(told.matches("permission denied").count(), 1, "{told}");
+        }
+        assert!(error.is_system());
     }
 }

@@ -16,6 +16,7 @@ use chronotick_core::{Reason, Span};
 use rustix::fs::{FlockOperation, flock};
 
 use super::atomic::Ordering;
+use super::folder;
 use super::identity::Identity;
 use super::latch;
 use super::map::Mapping;
@@ -39,11 +40,10 @@ pub struct PageWriter {
 }
 
 impl PageWriter {
-    /// Takes the page at `path` over, or makes it, for records of `clock`. Its folder is made if it is missing.
+    /// Takes the page at `path` over, or makes it, for records of `clock`. Its folder is made if it is missing, for everybody to
+    /// read.
     pub fn create(path: &Path, settings: &PageSettings, clock: &dyn LocalClock) -> Result<Self, PageError> {
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            fs::create_dir_all(folder).map_err(|source| PageError::Io { path: folder.to_owned(), source })?;
-        }
+        make_folder(path)?;
         let lock = lock(path)?;
         let identity = Identity::new(settings);
         let (mapping, inode, taken_over) = match take_over(path) {
@@ -209,6 +209,11 @@ fn unbroken(page: &Page, suspended: Span) -> bool {
     page.identity().is_this_time_namespace() && suspended.saturating_sub(page.suspended()).abs() <= SUSPENSION
 }
 
+fn make_folder(path: &Path) -> Result<(), PageError> {
+    let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
+    folder::make(folder).map_err(|source| PageError::Unmakeable { path: folder.to_owned(), source })
+}
+
 fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
@@ -217,7 +222,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 fn lock(path: &Path) -> Result<File, PageError> {
     let lock_path = beside(path, ".lock");
-    let io = |source| PageError::Io { path: lock_path.clone(), source };
+    let io = |source| PageError::Unmakeable { path: lock_path.clone(), source };
     let lock = OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -245,7 +250,7 @@ fn take_over(path: &Path) -> Option<(Mapping, u64)> {
 /// A new page in the place of whatever is there.
 fn make(path: &Path, identity: &Identity) -> Result<(Mapping, u64), PageError> {
     let fresh = beside(path, ".new");
-    let io = |source| PageError::Io { path: fresh.clone(), source };
+    let io = |source| PageError::Unmakeable { path: fresh.clone(), source };
     let _ = fs::remove_file(&fresh);
     let mut file = OpenOptions::new()
         .create_new(true)
@@ -264,7 +269,7 @@ fn make(path: &Path, identity: &Identity) -> Result<(Mapping, u64), PageError> {
     file.set_permissions(fs::Permissions::from_mode(0o644)).map_err(io)?;
     let inode = file.metadata().map_err(io)?.ino();
     let mapping = Mapping::new(&file, true).map_err(io)?;
-    fs::rename(&fresh, path).map_err(|source| PageError::Io { path: path.to_owned(), source })?;
+    fs::rename(&fresh, path).map_err(|source| PageError::Unmakeable { path: path.to_owned(), source })?;
     Ok((mapping, inode))
 }
 

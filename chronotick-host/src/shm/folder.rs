@@ -1,0 +1,57 @@
+//! The folder that a page lies in: made so that readers can enter it.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+
+/// Readers are other users, who enter and do not write.
+const MODE: u32 = 0o755;
+
+/// Makes `folder` and what is missing above it. What is there already stays as it is.
+pub(super) fn make(folder: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(MODE).create(folder) {
+        // The umask does not apply, as for the page.
+        Ok(()) => fs::set_permissions(folder, Permissions::from_mode(MODE)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make(folder.parent().filter(|above| !above.as_os_str().is_empty()).ok_or(error)?)?;
+            make(folder)
+        }
+        Err(_) if folder.is_dir() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shm::scratch;
+
+    fn mode(folder: &Path) -> u32 {
+        fs::metadata(folder).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    #[expect(unsafe_code, reason = "a umask of one's own is asked for so")]
+    fn readers_can_enter_what_is_made_and_nothing_else_is_touched() {
+        let top = scratch("folders").with_file_name("above");
+        fs::create_dir(&top).unwrap();
+        fs::set_permissions(&top, Permissions::from_mode(0o700)).unwrap();
+        let folder = top.join("a/b");
+        let strict = || {
+            // SAFETY: this thread alone goes on with a copy of the umask and the current folder, and shares no less than that
+            // with the others.
+            unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FS) }.unwrap();
+            rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+            make(&folder).unwrap();
+        };
+        std::thread::scope(|scope| scope.spawn(strict).join().unwrap());
+        assert_eq!([mode(&top), mode(&top.join("a")), mode(&folder)], [0o700, 0o755, 0o755]);
+        make(&folder).unwrap();
+        make(&top).unwrap();
+        assert_eq!(mode(&top), 0o700);
+        fs::write(folder.join("file"), "").unwrap();
+        assert!(make(&folder.join("file/below")).is_err());
+        fs::remove_dir_all(top.parent().unwrap()).unwrap();
+    }
+}
