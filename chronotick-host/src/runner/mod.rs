@@ -115,6 +115,7 @@ impl Runner {
     pub fn open(config: Config, world: World, stop: Stop) -> Result<Self, Error> {
         let path = config.page.path_for_daemon();
         let World { clock, thermometer } = world;
+        config.page.claim_folder()?;
         let publisher = open_page(&config, &path, &clock)?;
         let status = StatusSocket::open(&path)
             .inspect_err(|cause| tracing::warn!(%cause, "`chronotick status` will not work: no socket beside the page"))

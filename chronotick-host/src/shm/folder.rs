@@ -1,15 +1,17 @@
-//! The folder that a page lies in: made so that readers can enter it.
+//! The folder that a page lies in: made so that readers can enter it, and told from one that somebody else put there.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 /// Readers are other users, who enter and do not write.
 const MODE: u32 = 0o755;
+/// Who else could change what lies in a folder: its group and everybody.
+const OTHERS_WRITE: u32 = 0o022;
 
 /// Makes `folder` and what is missing above it. What is there already stays as it is.
-pub(super) fn make(folder: &Path) -> io::Result<()> {
+pub(crate) fn make(folder: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(MODE).create(folder) {
         // The umask does not apply, as for the page.
         Ok(()) => fs::set_permissions(folder, Permissions::from_mode(MODE)),
@@ -20,6 +22,14 @@ pub(super) fn make(folder: &Path) -> io::Result<()> {
         Err(_) if folder.is_dir() => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Whether `folder` is a folder, no link, that belongs to this user and that nobody else can write to. One in a place where
+/// everybody can make folders is anybody's otherwise.
+pub(crate) fn is_own(folder: &Path) -> bool {
+    fs::symlink_metadata(folder).is_ok_and(|there| {
+        there.is_dir() && there.uid() == rustix::process::geteuid().as_raw() && there.mode() & OTHERS_WRITE == 0
+    })
 }
 
 #[cfg(test)]
@@ -53,5 +63,31 @@ mod tests {
         fs::write(folder.join("file"), "").unwrap();
         assert!(make(&folder.join("file/below")).is_err());
         fs::remove_dir_all(top.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn only_a_folder_that_nobody_else_can_write_to_is_ones_own() {
+        let folder = scratch("own").with_file_name("folder");
+        assert!(!is_own(&folder), "none is there");
+        fs::create_dir(&folder).unwrap();
+        for (mode, own) in [(0o755, true), (0o700, true), (0o775, false), (0o757, false), (0o1777, false)] {
+            fs::set_permissions(&folder, Permissions::from_mode(mode)).unwrap();
+            assert_eq!(is_own(&folder), own, "{mode:o}");
+        }
+        fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
+        let link = folder.with_file_name("link");
+        std::os::unix::fs::symlink(&folder, &link).unwrap();
+        assert!(!is_own(&link), "a link leads where somebody else wants");
+        let file = folder.with_file_name("file");
+        fs::write(&file, "").unwrap();
+        assert!(!is_own(&file));
+        // Whoever runs this, the other one's is not theirs.
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&folder, Some(65534), None).unwrap();
+            assert!(!is_own(&folder));
+        } else {
+            assert!(!is_own(Path::new("/")));
+        }
+        fs::remove_dir_all(folder.parent().unwrap()).unwrap();
     }
 }

@@ -95,6 +95,15 @@ pub enum PageError {
         /// The operating system's answer.
         source: io::Error,
     },
+    /// Somebody else made, or can change, the folder in which this user's page should lie.
+    #[error(
+        "{folder} does not belong to this user alone: remove it or `chmod go-w` it, or choose another place \
+         (`[page] path` or CHRONOTICK_DIR)"
+    )]
+    Foreign {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// The operating system refused something.
     #[error("{path}: {source}")]
     Io {
@@ -125,7 +134,7 @@ impl From<PageError> for Error {
         let kind = match cause {
             PageError::Busy { .. } => Kind::AlreadyRunning,
             PageError::Missing { .. } => Kind::NotRunning,
-            PageError::TooMany { .. } => Kind::System,
+            PageError::Foreign { .. } | PageError::TooMany { .. } => Kind::System,
             _ => Kind::Incompatible,
         };
         let message = cause.to_string();
