@@ -117,9 +117,7 @@ impl Runner {
         let World { clock, thermometer } = world;
         config.page.claim_folder()?;
         let publisher = open_page(&config, &path, &clock)?;
-        let status = StatusSocket::open(&path)
-            .inspect_err(|cause| tracing::warn!(%cause, "`chronotick status` will not work: no socket beside the page"))
-            .ok();
+        let status = listen(&path);
         let journal = Journal::open(
             &path,
             journal::Writer {
@@ -326,6 +324,13 @@ struct Remains {
     thermometer: Thermometer,
     stop: Stop,
     service: Service,
+}
+
+/// The status socket; the clock is as good without one.
+fn listen(page: &Path) -> Option<StatusSocket> {
+    StatusSocket::open(page)
+        .inspect_err(|cause| tracing::warn!(%cause, "`chronotick status` will not work: no socket beside the page"))
+        .ok()
 }
 
 fn open_page(config: &Config, path: &Path, clock: &Arc<dyn LocalClock>) -> Result<Publisher, Error> {

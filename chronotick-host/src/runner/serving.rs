@@ -16,7 +16,11 @@ impl Runner {
     pub(super) fn publish(&mut self) -> Result<(), Error> {
         let (pipeline, leaps) = (&self.pipeline, &self.leaps);
         self.publisher.explain_nothing(pipeline.why_nothing());
+        let places = self.publisher.writer().places_made();
         let record = self.publisher.publish(|at| Some(leaps.serve(pipeline.target(at)?)))?;
+        if self.publisher.writer().places_made() != places {
+            self.listen_again();
+        }
         self.published = Instant::now();
         let Some(record) = record else { return Ok(()) };
         if record.tier != self.tier {
@@ -47,6 +51,13 @@ impl Runner {
             }));
         }
         Ok(())
+    }
+
+    /// The status socket lay in the folder that is gone.
+    fn listen_again(&mut self) {
+        // First, because it takes the file at its path with it.
+        self.status = None;
+        self.status = super::listen(&self.path);
     }
 
     /// Says once that no server answers.

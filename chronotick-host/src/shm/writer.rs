@@ -36,7 +36,10 @@ pub struct PageWriter {
     last: Option<ClockPage>,
     epoch_before: Option<u16>,
     target_accuracy: Span,
-    _lock: File,
+    lock: File,
+    /// The folder was this user's alone: one that takes its place has to be so too.
+    own_folder: bool,
+    places_made: u64,
 }
 
 impl PageWriter {
@@ -44,6 +47,7 @@ impl PageWriter {
     /// read.
     pub fn create(path: &Path, settings: &PageSettings, clock: &dyn LocalClock) -> Result<Self, PageError> {
         make_folder(path)?;
+        let own_folder = folder_of(path).is_some_and(folder::is_own);
         let lock = lock(path)?;
         let identity = Identity::new(settings);
         let (mapping, inode, taken_over) = match take_over(path) {
@@ -64,7 +68,9 @@ impl PageWriter {
             last: None,
             epoch_before: None,
             target_accuracy: settings.target_accuracy,
-            _lock: lock,
+            lock,
+            own_folder,
+            places_made: 0,
         };
         if taken_over {
             let before = writer.mapping.page().read(|_| 0);
@@ -125,7 +131,7 @@ impl PageWriter {
     }
 
     /// Says that the daemon is alive, and how long the machine had been suspended when it last looked. Makes the file again if
-    /// somebody removed, replaced or cut it.
+    /// somebody removed, replaced or cut it, and the folder and the lock with it.
     pub fn heartbeat(&mut self, clock: &dyn LocalClock) -> Result<(), PageError> {
         self.stamp(clock);
         let intact = fs::symlink_metadata(&self.path)
@@ -133,6 +139,7 @@ impl PageWriter {
         if intact && self.mapping.page().identity() == self.identity {
             return Ok(());
         }
+        self.hold_place()?;
         (self.mapping, self.inode) = make(&self.path, &self.identity)?;
         self.announce(clock);
         if let Some(last) = self.last {
@@ -140,6 +147,28 @@ impl PageWriter {
             latch::flip(&self.mapping.page().sequence);
         }
         Ok(())
+    }
+
+    /// Makes the folder and the lock again where they are gone. Without the lock another daemon could start beside this one.
+    fn hold_place(&mut self) -> Result<(), PageError> {
+        let id = |file: fs::Metadata| (file.dev(), file.ino());
+        let there = fs::symlink_metadata(beside(&self.path, ".lock")).map(id);
+        if there.is_ok_and(|there| self.lock.metadata().is_ok_and(|held| id(held) == there)) {
+            return Ok(());
+        }
+        make_folder(&self.path)?;
+        if let Some(folder) = folder_of(&self.path).filter(|folder| self.own_folder && !folder::is_own(folder)) {
+            return Err(PageError::Foreign { folder: folder.to_owned() });
+        }
+        self.lock = lock(&self.path)?;
+        self.places_made += 1;
+        tracing::warn!(page = %self.path.display(), "the page's folder or lock was removed: made again");
+        Ok(())
+    }
+
+    /// How often the page's folder or its lock was removed and made again: what else lay there is gone too.
+    pub fn places_made(&self) -> u64 {
+        self.places_made
     }
 
     /// Another target for the bound; see [`PageSettings`].
@@ -209,8 +238,12 @@ fn unbroken(page: &Page, suspended: Span) -> bool {
     page.identity().is_this_time_namespace() && suspended.saturating_sub(page.suspended()).abs() <= SUSPENSION
 }
 
+fn folder_of(path: &Path) -> Option<&Path> {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty())
+}
+
 fn make_folder(path: &Path) -> Result<(), PageError> {
-    let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
+    let Some(folder) = folder_of(path) else { return Ok(()) };
     folder::make(folder).map_err(|source| PageError::Unmakeable { path: folder.to_owned(), source })
 }
 
@@ -407,5 +440,36 @@ mod tests {
         writer.mapping.page().suspended.store(slept, Ordering::Relaxed);
         assert!(inherited_counter(&path).is_none());
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_was_removed_is_made_again_with_page_and_lock() {
+        let path = scratch("removed").with_file_name("run").join("clock");
+        let folder = path.parent().unwrap();
+        let clock = SystemCounter::calibrate();
+        let mut writer = PageWriter::create(&path, &PageSettings::default(), &clock).unwrap();
+        let mut target = Target::raw(clock.now(), chronotick_core::Offset::ZERO);
+        target.tier = Tier::Filter;
+        writer.publish(&Served::new(served::Config::default()).update(&target));
+        assert_eq!(fs::metadata(folder).unwrap().mode() & 0o777, 0o755);
+        fs::remove_dir_all(folder).unwrap();
+        writer.heartbeat(&clock).unwrap();
+        assert_eq!((writer.places_made(), Reader::attach(&path).unwrap().now().tier()), (1, Tier::Filter));
+        let second = PageWriter::create(&path, &PageSettings::default(), &clock);
+        assert!(matches!(second, Err(PageError::Busy { .. })), "the new lock is held: {second:?}");
+
+        // Somebody else was quicker.
+        fs::remove_dir_all(folder).unwrap();
+        fs::create_dir(folder).unwrap();
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).unwrap();
+        let foreign = writer.heartbeat(&clock);
+        assert!(matches!(foreign, Err(PageError::Foreign { .. })), "{foreign:?}");
+
+        // A file in the folder's place cannot be helped.
+        fs::remove_dir_all(folder).unwrap();
+        fs::write(folder, "").unwrap();
+        let told = writer.heartbeat(&clock).unwrap_err().to_string();
+        assert!(told.contains("CHRONOTICK_DIR") && told.lines().count() == 1, "{told}");
+        fs::remove_dir_all(folder.parent().unwrap()).unwrap();
     }
 }
