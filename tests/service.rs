@@ -1,7 +1,7 @@
 //! The daemon as a service: reloaded, supervised, scraped.
 
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use chronotick_host::runner::Status;
 use chronotick_host::{ChronoTick, Reader};
-use chronotick_tests::loopback::{Folder, Running, Server, find, free_address, get, system_ns, within};
+use chronotick_tests::loopback::{Folder, LOOPBACK, Running, Server, find, free_address, get, system_ns, within};
 use rustix::process::{Pid, Signal, kill_process};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_chronotick-under-test");
@@ -112,6 +112,24 @@ fn a_reload_takes_what_it_can_without_a_step_and_a_bad_one_nothing() {
     }
     let status = daemon.status().expect("it lives");
     assert_eq!(status.sources[0].name, second.address().to_string());
+}
+
+#[test]
+fn an_address_that_is_busy_at_a_reload_is_tried_again_at_the_next() {
+    let server = Server::start(AHEAD);
+    let (first, busy) = (free_address(), TcpListener::bind((LOOPBACK, 0)).expect("a port"));
+    let second = busy.local_addr().expect("bound");
+    let daemon = Daemon::start("busy", &config(&server, &metrics(first)), &[]);
+    daemon.told("metrics at http://");
+    daemon.folder.file("c.toml", &config(&server, &metrics(second)));
+    daemon.signal(Signal::HUP);
+    daemon.told("going on without; a reload tries again");
+    assert!(get(first, "/healthy").is_err(), "it goes on where it was");
+    drop(busy);
+    daemon.signal(Signal::HUP);
+    daemon.told("reloaded: nothing changed");
+    daemon.told(&format!("metrics at http://{second}/metrics"));
+    assert!(get(second, "/healthy").is_ok_and(|(code, _)| code == 200));
 }
 
 #[test]
