@@ -254,6 +254,13 @@ impl ClockPage {
         self
     }
 
+    /// The same line, gone on with by another daemon than the one that drew it: [`Tier::Holdover`] at best, because of
+    /// [`Reason::WarmStart`].
+    pub fn unconfirmed(mut self) -> Self {
+        self.words[7] = reading::unconfirmed(self.words[7]);
+        self
+    }
+
     /// The same record, raised to say at least `utc` at `counter`: what a writer does so that rounding never takes a
     /// nanosecond back.
     pub fn not_before(mut self, counter: u64, utc: Timestamp<Utc>) -> Self {

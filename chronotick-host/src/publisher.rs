@@ -183,10 +183,11 @@ mod tests {
             let mut second = open().unwrap();
             let latecomer = Reader::attach_with(&path, clock()).unwrap();
             for now in [reader.now(), latecomer.now()] {
-                assert_eq!((now.tier() == Tier::Filter, now.bound().is_bounded()), (goes_on, goes_on), "{slept:?}");
+                assert_eq!((now.tier() == Tier::Holdover, now.bound().is_bounded()), (goes_on, goes_on), "{slept:?}");
+                assert_eq!(now.reason(), if goes_on { Reason::WarmStart } else { Reason::Suspended });
             }
             let after = second.publish(|_| None).unwrap().unwrap();
-            assert_eq!((after.tier == Tier::Filter, after.epoch == before.epoch), (goes_on, goes_on), "{slept:?}");
+            assert_eq!((after.tier == Tier::Holdover, after.epoch == before.epoch), (goes_on, goes_on), "{slept:?}");
             std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
         }
     }

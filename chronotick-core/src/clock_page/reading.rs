@@ -203,6 +203,12 @@ fn growth_over(growth: u32, d: u64) -> i64 {
     grown.cast_signed()
 }
 
+/// A record of a daemon before, gone on with: holdover at best, until a measurement confirms it.
+pub(super) fn unconfirmed(meta: u64) -> u64 {
+    let said_of = |tier: Tier| meta & !0xFF00 | said(tier.max(Tier::Holdover), Reason::WarmStart, 0);
+    tier(meta).filter(|&tier| tier != Tier::Raw).map_or(meta, said_of)
+}
+
 /// The tier of a record too old to stand for itself, which is no better than it was.
 fn degraded(meta: u64, least: Tier) -> u64 {
     let tier = tier(meta).unwrap_or(Tier::Raw).max(least);

@@ -4,10 +4,13 @@ use std::cell::Cell;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 
 use crate::error::{Error, Kind};
 
@@ -18,23 +21,31 @@ const REST: Duration = Duration::from_secs(1);
 pub(super) struct PageSocket {
     listener: UnixListener,
     path: PathBuf,
+    /// Which file at the path is this one's.
+    file: (u64, u64),
     /// Until when nobody is let in. Who waits outside keeps the listener readable, so without a rest the loop would spin for
     /// as long as there are no descriptors left.
     resting: Cell<Option<Instant>>,
 }
 
 impl PageSocket {
-    /// Listens at `path`, beside a page whose lock the caller holds: what lies there is left over from a daemon before.
+    /// Listens at `path`. What lies there is left over from a daemon before, unless one answers that has another page in the same
+    /// folder: that one keeps it.
     ///
     /// Whoever may enter the folder may connect: what is told is what the page's readers can see, and how it came about.
     /// Nothing can be asked for or changed, so there is nothing to keep from them.
     pub(super) fn open(path: PathBuf) -> io::Result<Self> {
+        if is_answered(&path) {
+            let told = "another daemon's is there: give this page a folder of its own";
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, told));
+        }
         match fs::remove_file(&path) {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
             _ => {}
         }
         let listener = UnixListener::bind(&path)?;
-        let socket = Self { listener, path, resting: Cell::new(None) };
+        let file = fs::symlink_metadata(&path).map(|file| (file.dev(), file.ino()))?;
+        let socket = Self { listener, path, file, resting: Cell::new(None) };
         fs::set_permissions(&socket.path, fs::Permissions::from_mode(0o666))?;
         socket.listener.set_nonblocking(true)?;
         Ok(socket)
@@ -62,9 +73,22 @@ impl PageSocket {
 
 impl Drop for PageSocket {
     fn drop(&mut self) {
-        // Gone already: as wished.
-        let _ = fs::remove_file(&self.path);
+        let own = fs::symlink_metadata(&self.path).is_ok_and(|file| (file.dev(), file.ino()) == self.file);
+        if own {
+            // Gone already: as wished.
+            let _ = fs::remove_file(&self.path);
+        }
     }
+}
+
+/// Whether somebody listens at `path`, without waiting for one who is busy.
+fn is_answered(path: &Path) -> bool {
+    let connected = || {
+        let socket =
+            socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
+        rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)
+    };
+    matches!(connected(), Ok(()) | Err(Errno::AGAIN))
 }
 
 /// Connects to a daemon's socket at `path`.
@@ -117,13 +141,33 @@ mod tests {
     }
 
     #[test]
+    fn a_daemon_beside_another_ones_page_leaves_it_its_socket() {
+        let folder = std::env::temp_dir().join(format!("chronotick-two-sockets-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).expect("temporary folder");
+        let path = folder.join("a.sock");
+        let first = PageSocket::open(path.clone()).expect("it listens");
+        let told = PageSocket::open(path.clone()).err().expect("the first one listens").to_string();
+        assert!(told.contains("a folder of its own"), "{told}");
+        assert!(connect(&path).is_ok());
+        // One that has lost its place does not take the next one's.
+        fs::remove_file(&path).expect("it is there");
+        let second = PageSocket::open(path.clone()).expect("it listens");
+        drop(first);
+        assert!(connect(&path).is_ok());
+        drop(second);
+        assert!(!path.exists());
+        fs::remove_dir_all(&folder).expect("temporary folder");
+    }
+
+    #[test]
     fn one_that_cannot_let_anybody_in_is_not_waited_for_until_it_has_rested() {
         // Readable for good, and nobody can be accepted, as when there are no descriptors left.
         let (stream, other) = UnixStream::pair().expect("descriptors");
         drop(other);
         let listener = UnixListener::from(OwnedFd::from(stream));
         let path = std::env::temp_dir().join(format!("chronotick-resting-{}.sock", std::process::id()));
-        let socket = PageSocket { listener, path, resting: Cell::new(None) };
+        let socket = PageSocket { listener, path, file: (0, 0), resting: Cell::new(None) };
         let now = Instant::now();
         assert!(socket.fd(now).is_some() && socket.accept(now).is_none());
         assert!(socket.fd(now).is_none() && socket.accept(now + REST / 2).is_none());

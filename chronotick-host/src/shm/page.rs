@@ -68,7 +68,7 @@ pub enum PageError {
         path: PathBuf,
     },
     /// Another daemon is writing to it.
-    #[error("another daemon writes to {path}: stop it, or give this one another path")]
+    #[error("another daemon writes to {path}: stop it, or give this one's page a folder of its own")]
     Busy {
         /// The file.
         path: PathBuf,

@@ -82,6 +82,13 @@ impl PageWriter {
             let unbroken = unbroken(writer.mapping.page(), clock.suspended());
             writer.last =
                 Some(record.with_marks(writer.marks)).filter(|record| unbroken && same_counter && !record.is_blank());
+            if let Some(last) = &mut writer.last {
+                // Readers go on with it, and are told what it is.
+                *last = last.unconfirmed();
+                let last = *last;
+                writer.write(&last);
+                writer.flip(last);
+            }
             if let Some(epoch) = writer.epoch_before.filter(|_| !unbroken) {
                 tracing::info!(
                     "suspended since the page was last written, as far as can be told: it is not gone on with"
