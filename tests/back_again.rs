@@ -1,5 +1,7 @@
 //! Assumptions break, servers fall silent, workers die: what is served afterwards is right again, and says what it is.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use chronotick_core::fallback::{Reason, Tier};
 use chronotick_core::forecast::{Forecast, ForecastRequest};
 use chronotick_core::units::Local;

@@ -238,7 +238,8 @@ table! {
     /// Where readers find the clock.
     Page is "page" {
         /// The page's file; the status socket lies beside it. Default: `clock` in `$CHRONOTICK_DIR`, else `/run/chronotick` when
-        /// that can be written, else `$XDG_RUNTIME_DIR/chronotick`, else `/dev/shm/chronotick-UID`.
+        /// that can be written, else `$XDG_RUNTIME_DIR/chronotick`, else `/dev/shm/chronotick-UID`, which has to be this
+        /// user's alone.
         path: Option<PathBuf> = None, Restart, Shape::Path;
     }
 }

@@ -184,9 +184,6 @@ struct Subscriber {
 impl Journal {
     /// A journal beside `page`, whose lock the caller holds. Without a socket it is kept all the same.
     pub(super) fn open(page: &Path, writer: Writer) -> Self {
-        let socket = PageSocket::open(socket_path(page))
-            .inspect_err(|cause| tracing::warn!(%cause, "`chronotick watch` and `record` will not work: no socket"))
-            .ok();
         Self {
             writer: Event::Daemon(writer),
             exchanges: VecDeque::new(),
@@ -194,9 +191,16 @@ impl Journal {
             changes: VecDeque::new(),
             count: 0,
             pointed: None,
-            socket,
+            socket: listen(page),
             subscribers: Vec::new(),
         }
+    }
+
+    /// The socket beside `page` lay in a folder that is gone.
+    pub(super) fn listen_again(&mut self, page: &Path) {
+        // First, because it takes the file at its path with it.
+        self.socket = None;
+        self.socket = listen(page);
     }
 
     /// Whether it is time for a point of the served clock.
@@ -361,6 +365,12 @@ impl Subscription {
     }
 }
 
+fn listen(page: &Path) -> Option<PageSocket> {
+    PageSocket::open(socket_path(page))
+        .inspect_err(|cause| tracing::warn!(%cause, "`chronotick watch` and `record` will not work: no socket"))
+        .ok()
+}
+
 /// The socket of the journal that belongs to a page.
 pub fn socket_path(page: &Path) -> PathBuf {
     page.with_file_name("journal.sock")
@@ -429,6 +439,18 @@ mod tests {
         assert_eq!(journal.subscribers.len(), MOST_OF_ONE_USER);
         drop(asked);
         fs::remove_dir_all(page.parent().expect("a folder")).expect("temporary folder");
+    }
+
+    #[test]
+    fn a_folder_that_was_removed_has_its_socket_again() {
+        let (mut journal, page) = journal("again");
+        let folder = page.parent().expect("a folder");
+        fs::remove_dir_all(folder).expect("temporary folder");
+        fs::create_dir(folder).expect("temporary folder");
+        assert!(Subscription::open(&page).is_err());
+        journal.listen_again(&page);
+        assert!(Subscription::open(&page).is_ok());
+        fs::remove_dir_all(folder).expect("temporary folder");
     }
 
     #[test]

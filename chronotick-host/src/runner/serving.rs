@@ -53,11 +53,12 @@ impl Runner {
         Ok(())
     }
 
-    /// The status socket lay in the folder that is gone.
+    /// The sockets lay in the folder that is gone.
     fn listen_again(&mut self) {
         // First, because it takes the file at its path with it.
         self.status = None;
         self.status = super::listen(&self.path);
+        self.journal.listen_again(&self.path);
     }
 
     /// Says once that no server answers.
