@@ -43,6 +43,12 @@ pub enum PageError {
         /// The file.
         path: PathBuf,
     },
+    /// The daemon does not write over a file, folder or device that is no page.
+    #[error("{path} is there already and no clock page: name another place for the page (`[page] path` or --page)")]
+    Occupied {
+        /// What is there.
+        path: PathBuf,
+    },
     /// The page was made by a daemon of another layout.
     #[error(
         "{path} has layout version {found}, this program reads version {ABI_VERSION}: use the same release of both"
@@ -134,7 +140,7 @@ impl From<PageError> for Error {
         let kind = match cause {
             PageError::Busy { .. } => Kind::AlreadyRunning,
             PageError::Missing { .. } => Kind::NotRunning,
-            PageError::Foreign { .. } | PageError::TooMany { .. } => Kind::System,
+            PageError::Foreign { .. } | PageError::Occupied { .. } | PageError::TooMany { .. } => Kind::System,
             _ => Kind::Incompatible,
         };
         let message = cause.to_string();

@@ -46,6 +46,7 @@ impl PageWriter {
     /// Takes the page at `path` over, or makes it, for records of `clock`. Its folder is made if it is missing, for everybody to
     /// read.
     pub fn create(path: &Path, settings: &PageSettings, clock: &dyn LocalClock) -> Result<Self, PageError> {
+        spare(path)?;
         make_folder(path)?;
         let own_folder = folder_of(path).is_some_and(folder::is_own);
         let lock = lock(path)?;
@@ -287,6 +288,16 @@ fn take_over(path: &Path) -> Option<(Mapping, u64)> {
     (identity.check(path).is_ok() && identity.is_this_boot()).then_some((mapping, inode))
 }
 
+/// A file that no daemon has made is kept, whatever slip has named it: a page may have lost its content, but not its size.
+fn spare(path: &Path) -> Result<(), PageError> {
+    let is_page =
+        |there: &fs::Metadata| there.is_symlink() || there.is_file() && [0, PAGE_SIZE as u64].contains(&there.len());
+    match fs::symlink_metadata(path) {
+        Ok(there) if !is_page(&there) => Err(PageError::Occupied { path: path.to_owned() }),
+        _ => Ok(()),
+    }
+}
+
 /// A new page in the place of whatever is there.
 fn make(path: &Path, identity: &Identity) -> Result<(Mapping, u64), PageError> {
     let fresh = beside(path, ".new");
@@ -431,6 +442,24 @@ mod tests {
         // Local and served time are each rounded down to a nanosecond.
         let offset = reader.now().offset().as_nanos();
         assert!((76..=78).contains(&offset), "{offset} ns");
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_page_is_not_written_over() {
+        let path = scratch("occupied");
+        let clock = SystemCounter::calibrate();
+        let create = || PageWriter::create(&path, &PageSettings::default(), &clock);
+        fs::write(&path, "[ntp]\n").unwrap();
+        assert!(matches!(create(), Err(PageError::Occupied { .. })));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "[ntp]\n");
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(matches!(create(), Err(PageError::Occupied { .. })));
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
+        fs::remove_dir(&path).unwrap();
+        fs::write(&path, "").unwrap();
+        assert!(create().is_ok());
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 
