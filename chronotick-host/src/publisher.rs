@@ -90,10 +90,14 @@ impl Publisher {
     /// has already been voided: readers get the operating system's clock, without bound, until the next publication. The
     /// caller forgets its estimate, and opens the publisher anew where the counter has to change.
     pub fn disruption(&mut self) -> Option<Disruption> {
-        let disruption = self.watch.check(&*self.clock)?;
-        let record = self.served.update(&raw(&*self.clock, Reason::Suspended));
-        self.writer.publish(&record);
-        Some(disruption)
+        let disruption = self.watch.check(&*self.clock);
+        if disruption.is_some() {
+            let record = self.served.update(&raw(&*self.clock, Reason::Suspended));
+            self.writer.publish(&record);
+        }
+        // A suspension after this look is not to be taken for one that the record knows of.
+        self.writer.looked(self.watch.suspended());
+        disruption
     }
 
     /// The next record starts a new epoch.
@@ -159,6 +163,34 @@ mod tests {
         fn suspended(&self) -> Span {
             Span::from_nanos(self.0.load(Ordering::Relaxed))
         }
+    }
+
+    #[test]
+    fn what_is_published_after_a_suspension_that_nobody_has_seen_is_void() {
+        let path = scratch("unseen-suspension");
+        let machine = Arc::new(Machine(AtomicI64::new(0)));
+        let clock = || Arc::clone(&machine) as Arc<dyn LocalClock>;
+        let mut publisher =
+            Publisher::open(&path, &PageSettings::default(), served::Config::default(), clock()).unwrap();
+        let measured = || Target {
+            tier: Tier::Filter,
+            bound: ErrorBound::new(Span::from_millis(1)),
+            ..Target::raw(machine.now(), Offset::ZERO)
+        };
+        publisher.publish(|_| Some(measured())).unwrap();
+        let reader = Reader::attach_with(&path, clock()).unwrap();
+        assert_eq!((publisher.disruption(), reader.now().tier()), (None, Tier::Filter));
+        // Between the daemon's look and its next record.
+        machine.0.store(3_600_000_000_000, Ordering::Relaxed);
+        publisher.publish(|_| Some(measured())).unwrap();
+        let latecomer = Reader::attach_with(&path, clock()).unwrap();
+        for now in [reader.now(), latecomer.now()] {
+            assert_eq!((now.tier(), now.reason()), (Tier::Raw, Reason::Suspended));
+        }
+        assert_eq!(publisher.disruption(), Some(Disruption::Suspended(Span::from_secs(3600))));
+        publisher.publish(|_| Some(measured())).unwrap();
+        assert_eq!(reader.now().tier(), Tier::Filter);
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 
     #[test]

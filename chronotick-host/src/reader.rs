@@ -266,7 +266,9 @@ impl Reader {
 
     /// Makes the check, and gives what a reading now goes by.
     fn look(&self, checked: &mut Checked) -> Snapshot {
-        let now = self.check(checked, self.snapshot());
+        // In this order: a record of before a suspension is not to be read with the count of after it.
+        let counted = self.cell.page().suspended();
+        let now = self.check(checked, self.snapshot(), counted);
         let sound = checked.state == State::Sound;
         self.impaired.store(!sound, Ordering::Relaxed);
         if sound {
@@ -285,7 +287,7 @@ impl Reader {
     }
 
     /// Looks at what the arithmetic cannot see, and returns what to compute with.
-    fn check(&self, checked: &mut Checked, snapshot: Snapshot) -> Snapshot {
+    fn check(&self, checked: &mut Checked, snapshot: Snapshot, counted: Span) -> Snapshot {
         let identity = self.cell.page().identity();
         let sound = identity.check(&self.path).is_ok()
             && supported(&self.path, &identity, &snapshot, self.clock.is_some()).is_ok()
@@ -293,25 +295,26 @@ impl Reader {
         let local = snapshot.scale.local(snapshot.counter);
         let stale = || local.since(snapshot.scale.local(snapshot.record.anchor())) > STALE;
         if (!sound || stale()) && checked.look_due(os_local()) && self.attach_again(checked) {
+            let counted = self.cell.page().suspended();
             let snapshot = self.snapshot();
-            return self.check_sound(checked, snapshot);
+            return self.check_sound(checked, snapshot, counted);
         }
         if !sound {
             checked.state = State::Lost;
             return snapshot;
         }
-        self.check_sound(checked, snapshot)
+        self.check_sound(checked, snapshot, counted)
     }
 
-    fn check_sound(&self, checked: &mut Checked, snapshot: Snapshot) -> Snapshot {
-        let page = self.cell.page();
-        let identity = page.identity();
+    /// The machine had been suspended for as long as `counted` when the daemon last looked.
+    fn check_sound(&self, checked: &mut Checked, snapshot: Snapshot, counted: Span) -> Snapshot {
+        let identity = self.cell.page().identity();
         let own = self.clock.as_ref().map_or_else(suspended, |clock| clock.0.suspended());
         if checked.instance != identity.instance() {
             checked.instance = identity.instance();
             self.widest.store(packed(identity.widest()), Ordering::Relaxed);
         }
-        let slept = own.saturating_sub(page.suspended()).saturating_sub(checked.shift).abs();
+        let slept = own.saturating_sub(counted).saturating_sub(checked.shift).abs();
         let void = slept > SUSPENSION || !identity.is_this_boot();
         checked.state = if void { State::Void } else { State::Sound };
         checked.last = snapshot;

@@ -56,6 +56,11 @@ impl Watch {
         Self { suspended: clock.suspended(), ticks: clock.ticks(), raw, clocksource_at: raw }
     }
 
+    /// How long the machine had been suspended at the last look.
+    pub fn suspended(&self) -> Span {
+        self.suspended
+    }
+
     /// What happened since the last look, if anything.
     pub fn check(&mut self, clock: &dyn LocalClock) -> Option<Disruption> {
         let before = raw_now();

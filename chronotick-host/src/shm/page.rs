@@ -301,7 +301,7 @@ impl Page {
         self.heartbeat.load(Ordering::Relaxed)
     }
     pub(crate) fn suspended(&self) -> Span {
-        Span::from_nanos(self.suspended.load(Ordering::Relaxed).cast_signed())
+        Span::from_nanos(self.suspended.load(Ordering::Acquire).cast_signed())
     }
 }
 

@@ -36,6 +36,8 @@ pub struct PageWriter {
     last: Option<ClockPage>,
     epoch_before: Option<u16>,
     target_accuracy: Span,
+    /// How long the machine had been suspended when somebody last looked for that.
+    suspended: Span,
     lock: File,
     /// The folder was this user's alone: one that takes its place has to be so too.
     own_folder: bool,
@@ -69,6 +71,7 @@ impl PageWriter {
             last: None,
             epoch_before: None,
             target_accuracy: settings.target_accuracy,
+            suspended: clock.suspended(),
             lock,
             own_folder,
             places_made: 0,
@@ -80,7 +83,7 @@ impl PageWriter {
             let step = u8::from(!same_counter || before.scale != writer.scale);
             writer.marks = marks(clock.kind(), scale_count(record.marks()).wrapping_add(step));
             writer.epoch_before = (!record.is_blank()).then(|| record.epoch());
-            let unbroken = unbroken(writer.mapping.page(), clock.suspended());
+            let unbroken = unbroken(writer.mapping.page(), writer.suspended);
             writer.last =
                 Some(record.with_marks(writer.marks)).filter(|record| unbroken && same_counter && !record.is_blank());
             if let Some(last) = &mut writer.last {
@@ -179,6 +182,11 @@ impl PageWriter {
         self.places_made
     }
 
+    /// The machine had been suspended so long when somebody last looked; what was published until then knows of it.
+    pub fn looked(&mut self, suspended: Span) {
+        self.suspended = suspended;
+    }
+
     /// Another target for the bound; see [`PageSettings`].
     pub fn set_target_accuracy(&mut self, target: Span) {
         self.target_accuracy = target;
@@ -216,7 +224,8 @@ impl PageWriter {
     fn stamp(&self, clock: &dyn LocalClock) {
         let page = self.mapping.page();
         page.heartbeat.store(clock.ticks(), Ordering::Relaxed);
-        page.suspended.store(clock.suspended().as_nanos().cast_unsigned(), Ordering::Relaxed);
+        // Who reads the count before a record, and knows it, reads no record from before it.
+        page.suspended.store(self.suspended.as_nanos().cast_unsigned(), Ordering::Release);
     }
 }
 
