@@ -25,7 +25,7 @@ use chronotick_host::os::disruption::Disruption;
 use chronotick_host::publisher::Publisher;
 use chronotick_host::shm::page::PageSettings;
 use chronotick_host::shm::writer::{PageWriter, inherited_counter};
-use chronotick_tests::loopback::emptied;
+use chronotick_tests::loopback::Folder;
 
 /// Which part of a test this process plays, and on which page.
 const ROLE: &str = "CHRONOTICK_PAGE_TEST_ROLE";
@@ -47,22 +47,8 @@ impl Drop for EndsWith<'_> {
     }
 }
 
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("chronotick-{name}-{}", std::process::id()));
-        Self(emptied(folder))
-    }
-    fn page(&self) -> PathBuf {
-        self.0.join("clock")
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+fn page_in(folder: &Folder) -> PathBuf {
+    folder.path().join("clock")
 }
 
 /// Another process, playing `role`; killed when dropped.
@@ -141,9 +127,9 @@ fn daemon(page: &Path) {
 
 #[test]
 fn no_torn_reading_against_a_writer_that_never_rests() {
-    let scratch = Scratch::new("torn");
+    let scratch = Folder::new("torn");
     let clock = SystemCounter::calibrate();
-    let mut writer = PageWriter::create(&scratch.page(), &PageSettings::default(), &clock).unwrap();
+    let mut writer = PageWriter::create(&page_in(&scratch), &PageSettings::default(), &clock).unwrap();
     // Every word of record k follows from k.
     let record = |k: u16, at: Timestamp<Local>| ClockRecord {
         at,
@@ -161,7 +147,7 @@ fn no_torn_reading_against_a_writer_that_never_rests() {
         epoch: k,
     };
     writer.publish(&record(1, clock.now()));
-    let reader = Reader::attach(scratch.page()).unwrap();
+    let reader = Reader::attach(page_in(&scratch)).unwrap();
     let readings = count(2_000_000, 100_000_000);
     // However the machine shares its processors out, the test goes on until the writer has made this many. With a processor to itself
     // it makes some 50 times as many.
@@ -227,11 +213,11 @@ fn read_monotone(page: &Path, shared: &Path) {
 
 #[test]
 fn two_processes_never_see_time_go_back() {
-    let scratch = Scratch::new("monotone");
-    let (mut publisher, _) = open(&scratch.page());
+    let scratch = Folder::new("monotone");
+    let (mut publisher, _) = open(&page_in(&scratch));
     publisher.publish(|at| Some(target(at, Offset::ZERO))).unwrap();
     let epoch = publisher.record().unwrap().epoch;
-    let readers = [(); 2].map(|()| Other::new("monotone-reader", &scratch.page()));
+    let readers = [(); 2].map(|()| Other::new("monotone-reader", &page_in(&scratch)));
     let done = AtomicBool::new(false);
     let (published, span, longest) = std::thread::scope(|scope| {
         let writing = scope.spawn(|| {
@@ -284,12 +270,12 @@ fn stop_half_way(page: &Path) {
 
 #[test]
 fn a_writer_stopped_half_way_delays_nobody() {
-    let scratch = Scratch::new("stopped");
-    let writer = Other::new("half-way", &scratch.page());
-    wait_until(|| scratch.0.join("stopping").exists());
+    let scratch = Folder::new("stopped");
+    let writer = Other::new("half-way", &page_in(&scratch));
+    wait_until(|| scratch.path().join("stopping").exists());
     let pid = rustix::process::Pid::from_raw(i32::try_from(writer.0.id()).unwrap()).unwrap();
     wait_until(|| fs::read_to_string(format!("/proc/{}/stat", writer.0.id())).is_ok_and(|stat| stat.contains(") T ")));
-    let reader = Reader::attach(scratch.page()).unwrap();
+    let reader = Reader::attach(page_in(&scratch)).unwrap();
     let span = Duration::from_millis(count(300, 1_000));
     let stopped = slow_readings(&reader, span);
     assert_eq!(reader.now().tier(), Tier::Filter);
@@ -340,8 +326,8 @@ fn read_bounded(page: &Path) {
 
 #[test]
 fn daemons_killed_and_restarted_under_four_readers() {
-    let scratch = Scratch::new("restarts");
-    let page = scratch.page();
+    let scratch = Folder::new("restarts");
+    let page = page_in(&scratch);
     let first = Other::new("daemon", &page);
     wait_until(|| Reader::attach(&page).is_ok_and(|reader| reader.now().tier() == Tier::Filter));
     let readers = [(); 4].map(|()| Other::new("bounded-reader", &page));
@@ -355,7 +341,7 @@ fn daemons_killed_and_restarted_under_four_readers() {
         wait_until(|| probe.instance() != instance && probe.heartbeat_age() < Duration::from_millis(500));
         std::thread::sleep(Duration::from_millis(20));
     }
-    fs::write(scratch.0.join("stop"), "").unwrap();
+    fs::write(scratch.path().join("stop"), "").unwrap();
     let mut total = 0;
     for reader in readers {
         let said = reader.output();
@@ -377,13 +363,13 @@ fn damage_under_an_attached_reader_costs_it_only_age() {
         ("cut", |page| fs::OpenOptions::new().write(true).open(page).unwrap().set_len(0).unwrap()),
         ("removed", |page| fs::remove_file(page).unwrap()),
     ] {
-        let scratch = Scratch::new(name);
-        let (mut publisher, _) = open(&scratch.page());
+        let scratch = Folder::new(name);
+        let (mut publisher, _) = open(&page_in(&scratch));
         publisher.publish(|at| Some(target(at, Offset::ZERO))).unwrap();
-        let reader = Reader::attach(scratch.page()).unwrap();
+        let reader = Reader::attach(page_in(&scratch)).unwrap();
         let before = reader.now();
         // In place, as `fs::write` would not do for a truncated file: `File::create` truncates first, which is the test.
-        damage(&scratch.page());
+        damage(&page_in(&scratch));
         let end = Instant::now() + Duration::from_millis(60);
         while Instant::now() < end {
             let now = reader.now();
@@ -402,18 +388,22 @@ fn damage_under_an_attached_reader_costs_it_only_age() {
             publisher.publish(|at| Some(target(at, Offset::ZERO))).unwrap();
             reader.now().age() < Duration::from_millis(500)
         });
-        assert_eq!(Reader::attach(scratch.page()).unwrap().now().tier(), Tier::Filter, "{name}");
+        assert_eq!(Reader::attach(page_in(&scratch)).unwrap().now().tier(), Tier::Filter, "{name}");
     }
 }
 
 /// The kernel may stop trusting a counter while readers are attached: the daemon starts over with another one.
 #[test]
 fn the_counter_changes_under_a_reader() {
-    let scratch = Scratch::new("counters");
+    let scratch = Folder::new("counters");
     let follow = |kind| {
         let clock: Arc<dyn LocalClock> = Arc::new(SystemCounter::calibrate_kind(kind));
-        let mut publisher =
-            Publisher::open(&scratch.page(), &PageSettings::default(), served::Config::default(), Arc::clone(&clock));
+        let mut publisher = Publisher::open(
+            &page_in(&scratch),
+            &PageSettings::default(),
+            served::Config::default(),
+            Arc::clone(&clock),
+        );
         let (ticks, utc) = clock.realtime();
         let offset = utc.offset_from(clock.scale().local(ticks));
         publisher.as_mut().unwrap().publish(|at| Some(target(at, offset))).unwrap();
@@ -421,7 +411,7 @@ fn the_counter_changes_under_a_reader() {
     };
     let best = CounterKind::detect();
     let mut daemon = follow(best);
-    let reader = Reader::attach(scratch.page()).unwrap();
+    let reader = Reader::attach(page_in(&scratch)).unwrap();
     for kind in [best, CounterKind::MonotonicRaw, best] {
         drop(daemon);
         // Nobody publishes: the old counter goes on being read.
@@ -474,11 +464,11 @@ impl LocalClock for Simulated {
 
 #[test]
 fn a_machine_that_was_suspended_has_a_void_page_until_the_daemon_publishes() {
-    let scratch = Scratch::new("suspended");
+    let scratch = Folder::new("suspended");
     let clock = Arc::new(Simulated(Mutex::new((1_000_000_000, Span::ZERO))));
     let settings = PageSettings::default();
     let mut publisher = Publisher::open(
-        &scratch.page(),
+        &page_in(&scratch),
         &settings,
         served::Config::default(),
         Arc::clone(&clock) as Arc<dyn LocalClock>,
@@ -486,7 +476,7 @@ fn a_machine_that_was_suspended_has_a_void_page_until_the_daemon_publishes() {
     .unwrap();
     let measured = |at: Timestamp<Local>| target(at, clock.realtime().1.offset_from(clock.now()));
     publisher.publish(|at| Some(measured(at))).unwrap();
-    let reader = Reader::attach_with(scratch.page(), Arc::clone(&clock) as Arc<dyn LocalClock>).unwrap();
+    let reader = Reader::attach_with(page_in(&scratch), Arc::clone(&clock) as Arc<dyn LocalClock>).unwrap();
     let before = reader.now();
     assert_eq!(before.tier(), Tier::Filter);
 
@@ -535,17 +525,17 @@ impl LocalClock for Jumping {
 
 #[test]
 fn a_counter_that_jumps_voids_the_page() {
-    let scratch = Scratch::new("jump");
+    let scratch = Folder::new("jump");
     let clock = Arc::new(Jumping(SystemCounter::calibrate_kind(CounterKind::MonotonicRaw), AtomicU64::new(0)));
     let mut publisher = Publisher::open(
-        &scratch.page(),
+        &page_in(&scratch),
         &PageSettings::default(),
         served::Config::default(),
         Arc::clone(&clock) as Arc<dyn LocalClock>,
     )
     .unwrap();
     publisher.publish(|at| Some(target(at, Offset::ZERO))).unwrap();
-    let reader = Reader::attach(scratch.page()).unwrap();
+    let reader = Reader::attach(page_in(&scratch)).unwrap();
     assert_eq!((publisher.disruption(), reader.now().tier()), (None, Tier::Filter));
     clock.1.store(2_000_000_000, Ordering::Relaxed);
     let disruption = publisher.disruption();
@@ -567,18 +557,18 @@ fn visit(page: &Path) {
 /// A mount namespace where the page's folder lies elsewhere, read-only; a PID namespace; another user without privileges.
 #[test]
 fn a_reader_in_a_container() {
-    let scratch = Scratch::new("container");
-    let (mut publisher, _) = open(&scratch.page());
+    let scratch = Folder::new("container");
+    let (mut publisher, _) = open(&page_in(&scratch));
     publisher.publish(|at| Some(target(at, Offset::ZERO))).unwrap();
-    let root = Scratch::new("container-root");
-    let program = root.0.join("visitor");
+    let root = Folder::new("container-root");
+    let program = root.path().join("visitor");
     fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-    let inside = root.0.join("run");
+    let inside = root.path().join("run");
     fs::create_dir_all(&inside).unwrap();
     let script = r#"mount --bind "$1" "$2" && mount -o remount,ro,bind "$2" || exit 77
         exec setpriv --reuid 65534 --regid 65534 --clear-groups --no-new-privs "$3" --exact other_process --nocapture"#;
     let mut unshare = Command::new("unshare");
-    unshare.args(["--mount", "--pid", "--fork", "sh", "-c", script, "sh"]).args([&scratch.0, &inside, &program]);
+    unshare.args(["--mount", "--pid", "--fork", "sh", "-c", script, "sh"]).args([scratch.path(), &inside, &program]);
     unshare.env(ROLE, "visitor").env(PAGE, inside.join("clock"));
     let output = match unshare.output() {
         Ok(output) => output,

@@ -22,7 +22,7 @@ pub const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 ///
 /// # Panics
 /// When it cannot be made.
-pub fn emptied(path: PathBuf) -> PathBuf {
+pub(crate) fn emptied(path: PathBuf) -> PathBuf {
     let _ = std::fs::remove_dir_all(&path);
     let made =
         std::fs::create_dir_all(&path).and_then(|()| std::fs::set_permissions(&path, Permissions::from_mode(0o755)));
