@@ -205,7 +205,7 @@ impl Asked {
 #[derive(Clone, Debug)]
 pub struct Active {
     origin: Timestamp<Local>,
-    /// From then on no row is left.
+    /// After that less than a row is left.
     until: Timestamp<Local>,
     /// Of one row, s.
     step: f32,

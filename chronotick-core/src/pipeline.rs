@@ -403,7 +403,7 @@ impl<
         // One source alone is always believed.
         let refused = S > 1 && (hull.is_err() || !selected(selection));
         if refused && selection.most_contradict_themselves(at) {
-            // The oscillator has broken its assumptions, and would be kept from ever being heard of again.
+            // The oscillator has broken its assumptions: judged by these, honest servers would refuse each other for as long as it does.
             self.hard.contradicted();
             self.conflict_shown = CONFLICT_SHOWN;
             hull = selection.reconsider(at, self.hard.rates());

@@ -169,7 +169,7 @@ impl ClockPage {
             since_anchor: d,
         };
         if self.is_blank() || ticks > void.saturating_mul(CACHED_SPANS) {
-            return reading((UNBOUNDED, UNBOUNDED), degraded(self.words[7], Tier::Raw));
+            return reading((UNBOUNDED, UNBOUNDED), degraded(self.words[7], Tier::Raw, Reason::PageStale));
         }
         if ticks < void {
             let (bound, half95) = self.widths_after(d);
@@ -187,7 +187,7 @@ impl ClockPage {
             bound.saturating_add(growth_over(bound_growth, beyond)).saturating_add(1),
             half95.saturating_add(growth_over(interval_growth, beyond)).saturating_add(1),
         );
-        reading(widths, degraded(self.words[7], Tier::Cached))
+        reading(widths, degraded(self.words[7], Tier::Cached, Reason::PageStale))
     }
 }
 
@@ -205,14 +205,14 @@ fn growth_over(growth: u32, d: u64) -> i64 {
 
 /// A record of a daemon before, gone on with: holdover at best, until a measurement confirms it.
 pub(super) fn unconfirmed(meta: u64) -> u64 {
-    let said_of = |tier: Tier| meta & !0xFF00 | said(tier.max(Tier::Holdover), Reason::WarmStart, 0);
-    tier(meta).filter(|&tier| tier != Tier::Raw).map_or(meta, said_of)
+    let known = tier(meta).is_some_and(|tier| tier != Tier::Raw);
+    if known { degraded(meta, Tier::Holdover, Reason::WarmStart) } else { meta }
 }
 
-/// The tier of a record too old to stand for itself, which is no better than it was.
-fn degraded(meta: u64, least: Tier) -> u64 {
-    let tier = tier(meta).unwrap_or(Tier::Raw).max(least);
-    meta & !0xFF00 | said(tier, Reason::PageStale, 0)
+/// The tier of a record that cannot stand for itself, which is no better than it was, and the reason.
+fn degraded(meta: u64, best: Tier, reason: Reason) -> u64 {
+    let tier = tier(meta).unwrap_or(Tier::Raw).max(best);
+    meta & !0xFF00 | said(tier, reason, 0)
 }
 
 // What hardly ever happens stays out of line: written as selections in the read itself, both ends wait for both cases, which

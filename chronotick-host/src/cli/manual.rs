@@ -1,6 +1,5 @@
 //! `chronotick man`: the manual pages, made from the same declarations as `--help`.
 
-use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use clap::CommandFactory;
@@ -36,13 +35,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         pages.sort();
         Ok(pages)
     };
-    let pages = write().map_err(|e| {
-        let folder = folder.display();
-        Failure::Failed(match e.kind() {
-            ErrorKind::AlreadyExists | ErrorKind::NotADirectory => format!("{folder}: not a folder: name another"),
-            kind => format!("{folder}: cannot write the pages: {kind}"),
-        })
-    })?;
+    let pages = write().map_err(|error| Failure::to_write("the pages", folder, &error))?;
     if arguments.json {
         return line(serde_json::json!({ "dir": folder, "pages": pages }));
     }

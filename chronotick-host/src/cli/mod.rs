@@ -21,7 +21,7 @@ mod watch;
 
 use std::fmt;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use chronotick_host::Config;
@@ -130,6 +130,17 @@ impl From<io::Error> for Failure {
 }
 
 impl Failure {
+    /// Files could not be written into `folder`: `what` was to be.
+    pub(crate) fn to_write(what: &str, folder: &Path, error: &io::Error) -> Self {
+        let folder = folder.display();
+        Self::Failed(match error.kind() {
+            io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+                format!("{folder}: not a folder: name another")
+            }
+            kind => format!("{folder}: cannot write {what}: {kind}"),
+        })
+    }
+
     /// It failed because of `error`.
     pub(crate) fn because(error: impl fmt::Display) -> Self {
         Self::Failed(error.to_string())

@@ -1,6 +1,5 @@
 //! `chronotick training-set`: what the models are trained on.
 
-use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -36,13 +35,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Outcome {
     let started = Instant::now();
-    let failed = |e: std::io::Error| {
-        let out = args.out.display();
-        Failure::Failed(match e.kind() {
-            ErrorKind::AlreadyExists | ErrorKind::NotADirectory => format!("{out}: not a folder: name another"),
-            kind => format!("{out}: cannot write: {kind}"),
-        })
-    };
+    let failed = |error: std::io::Error| Failure::to_write("the set", &args.out, &error);
     let Written { train, valid } = if args.traces.is_empty() {
         let progress = Progress::bar("simulating", args.worlds + args.worlds.div_ceil(10));
         write_simulated(args.worlds, args.seed, usize::from(args.threads), &args.out, &|| progress.add(1))

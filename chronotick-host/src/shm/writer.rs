@@ -454,6 +454,11 @@ mod tests {
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 
+    fn measured(clock: &SystemCounter) -> ClockRecord {
+        let target = Target { tier: Tier::Filter, ..Target::raw(clock.now(), chronotick_core::Offset::ZERO) };
+        Served::new(served::Config::default()).update(&target)
+    }
+
     #[test]
     fn what_is_no_page_is_not_written_over() {
         let path = scratch("occupied");
@@ -477,9 +482,7 @@ mod tests {
         let path = scratch("slept");
         let clock = SystemCounter::calibrate();
         let mut writer = PageWriter::create(&path, &PageSettings::default(), &clock).unwrap();
-        let mut target = Target::raw(clock.now(), chronotick_core::Offset::ZERO);
-        target.tier = Tier::Filter;
-        writer.publish(&Served::new(served::Config::default()).update(&target));
+        writer.publish(&measured(&clock));
         assert!(inherited_counter(&path).is_some());
         let slept = suspended().saturating_sub(Span::from_secs(3600)).as_nanos().cast_unsigned();
         writer.mapping.page().suspended.store(slept, Ordering::Relaxed);
@@ -493,9 +496,7 @@ mod tests {
         let folder = path.parent().unwrap();
         let clock = SystemCounter::calibrate();
         let mut writer = PageWriter::create(&path, &PageSettings::default(), &clock).unwrap();
-        let mut target = Target::raw(clock.now(), chronotick_core::Offset::ZERO);
-        target.tier = Tier::Filter;
-        writer.publish(&Served::new(served::Config::default()).update(&target));
+        writer.publish(&measured(&clock));
         assert_eq!(fs::metadata(folder).unwrap().mode() & 0o777, 0o755);
         fs::remove_dir_all(folder).unwrap();
         writer.heartbeat(&clock).unwrap();
