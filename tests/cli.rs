@@ -39,6 +39,11 @@ fn alone_it_prints_help_with_an_example() {
 
 #[test]
 fn wrong_usage_is_exit_code_2() {
+    for ignored in [&["training-set", "t.csv", "--out", "s", "--worlds", "9"][..], &["report", "t.csv", "--page", "p"]]
+    {
+        let output = output(ignored);
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+    }
     assert_eq!(output(&["frobnicate"]).status.code(), Some(2));
     assert_eq!(output(&["demo", "--seconds", "soon"]).status.code(), Some(2));
 }
@@ -221,8 +226,9 @@ fn a_daemon_is_watched_recorded_and_reported() {
     assert!(recorded["exchanges"].as_u64() >= Some(24), "{recorded}");
     let replayed = json(&succeeded(&["replay", &trace, "--forecasters", "none", "--warmup", "4", "--json"]));
     assert_eq!(replayed["samples"], recorded["exchanges"]);
-    let set = json(&succeeded(&["training-set", &trace, "--out", &path("set"), "--json"]));
-    assert!(set["near"]["train"].is_u64(), "{set}");
+    let set = output(&["training-set", &trace, "--out", &path("set"), "--json"]);
+    assert_eq!(set.status.code(), Some(1), "two seconds teach nothing");
+    assert_eq!(text(&set.stderr).lines().count(), 1, "{}", text(&set.stderr));
 
     let page_of_html = path("live.html");
     let report = ["report", "--page", &page, "--forecasters", "none", "--out", &page_of_html, "--json"];
@@ -242,6 +248,10 @@ fn a_recording_is_judged_by_a_known_truth() {
     let made =
         succeeded(&["simulate", "--kind", "room-lan", "--hours", "8", "--out", &trace, "--truth", &truth, "--json"]);
     assert!(json(&made)["exchanges"].as_u64() > Some(1000));
+    let set = json(&succeeded(&["training-set", &trace, "--out", &path("set"), "--json"]));
+    assert!(set["far"]["train"].as_u64() > Some(0), "{set}");
+    let unjudged = text(&succeeded(&["replay", &trace, "--forecasters", "none", "--warmup", "100000"]).stdout);
+    assert!(unjudged.contains("nothing was judged") && !unjudged.contains("NaN"), "{unjudged}");
     let figures = json(&succeeded(&[
         "report",
         &trace,

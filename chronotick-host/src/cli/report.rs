@@ -25,6 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// A recording (see `chronotick record`); without one, what the running daemon remembers
+    #[arg(conflicts_with_all = ["page", "config"])]
     trace: Option<PathBuf>,
     #[command(flatten)]
     page: PageArguments,

@@ -17,13 +17,13 @@ pub(crate) struct Args {
     #[arg(value_name = "TRACE")]
     traces: Vec<PathBuf>,
     /// How many worlds to simulate for training; a tenth as many are held out.
-    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    #[arg(long, default_value_t = 2000, conflicts_with = "traces", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     worlds: u64,
     /// The seed: the same seed writes the same bytes.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(..=u64::from(u32::MAX)))]
+    #[arg(long, default_value_t = 1, conflicts_with = "traces", value_parser = clap::value_parser!(u64).range(..=u64::from(u32::MAX)))]
     seed: u64,
     /// Threads.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, default_value_t = 2, conflicts_with = "traces", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: u16,
     /// The folder to write to; made if it is not there.
     #[arg(long)]
@@ -48,6 +48,12 @@ pub(crate) fn run(args: &Args) -> Outcome {
         let _progress = Progress::spinner("asking");
         write_recorded(&traces, &args.out).map_err(failed)?
     };
+    if train == [0; 2] {
+        return Err(Failure::Failed(format!(
+            "{}: no window to train on; a recording has to last some hours",
+            args.out.display()
+        )));
+    }
     let seconds = started.elapsed().as_secs_f64();
     if args.json {
         let [near, far] = [Model::Near, Model::Far]

@@ -126,6 +126,11 @@ impl fmt::Display for Measures {
             "horizon s", "compared", "median |e| us", "inside", "width95 us", "bound us", "contradicted"
         )?;
         for m in self.horizons() {
+            if m.compared == 0 {
+                let (horizon, none) = (m.horizon.as_secs_f64(), "-");
+                writeln!(f, "{horizon:>9} {:>8} {none:>13} {none:>8} {none:>12} {none:>12} {none:>12}", 0)?;
+                continue;
+            }
             writeln!(
                 f,
                 "{:>9} {:>8} {:>13.2} {:>8.3} {:>12.2} {:>12.1} {:>12}",

@@ -1,6 +1,7 @@
 //! What a daemon is made of besides its configuration: the real machine, or a simulated one.
 
-use std::path::Path;
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chronotick_core::units::Temperature;
@@ -25,9 +26,27 @@ impl World {
     pub fn of_this_machine(config: &Config) -> Self {
         let counter = inherited_counter(&config.page.path_for_daemon()).unwrap_or_else(SystemCounter::calibrate);
         let file = config.oscillator.temperature.clone();
-        let thermometer = move || file.as_deref().and_then(read_thermometer);
-        Self { clock: Arc::new(counter), thermometer: Box::new(thermometer) }
+        let thermometer = file.map_or_else(|| Box::new(|| None) as Thermometer, thermometer_in);
+        Self { clock: Arc::new(counter), thermometer }
     }
+}
+
+/// The thermometer in a file. That it says nothing is told once, and once that it speaks again.
+fn thermometer_in(file: PathBuf) -> Thermometer {
+    let silent = Cell::new(false);
+    Box::new(move || {
+        let read = read_thermometer(&file);
+        if silent.replace(read.is_none()) != read.is_none() {
+            match read {
+                Some(_) => tracing::info!(file = %file.display(), "the thermometer can be read again"),
+                None => tracing::warn!(
+                    file = %file.display(),
+                    "oscillator.temperature: no thousandths of a degree can be read there; going on without"
+                ),
+            }
+        }
+        read
+    })
 }
 
 /// Thousandths of a degree in text; anything else, and what no machine survives, is no reading.
@@ -43,11 +62,12 @@ mod tests {
     #[test]
     fn a_thermometer_in_thousandths() {
         let path = std::env::temp_dir().join(format!("chronotick-thermometer-{}", std::process::id()));
+        let thermometer = thermometer_in(path.clone());
         for (text, celsius) in [("42500\n", Some(42.5)), ("-3000", Some(-3.0)), ("hot", None), ("999999999", None)] {
             std::fs::write(&path, text).expect("temporary file");
-            assert_eq!(read_thermometer(&path).map(Temperature::value), celsius, "{text}");
+            assert_eq!(thermometer().map(Temperature::value), celsius, "{text}");
         }
         std::fs::remove_file(&path).expect("temporary file");
-        assert_eq!(read_thermometer(&path), None);
+        assert_eq!(thermometer(), None);
     }
 }
