@@ -16,19 +16,20 @@ import onnxruntime
 
 FOLDER = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else pathlib.Path(__file__).parent.parent / "models")
 ROUNDS = 2000
-SHAPES = {"near": (1, 2, 256), "far": (1, 9, 128)}
+MODELS = ("near", "far")
 
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = 1
 options.inter_op_num_threads = 1
 random = np.random.default_rng(1)
 print(f"ONNX Runtime {onnxruntime.__version__}, one thread, {ROUNDS} rounds")
-for name, shape in SHAPES.items():
+for name in MODELS:
     path = str(FOLDER / f"chronotick-{name}.onnx")
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    context = np.ones(shape, np.float32)
-    context[:, 0] = random.standard_normal(shape[2])
-    inputs = {"context": context, "scalars": np.array([[-1, 0, 1, 0]], np.float32)}
+    context, scalars = (np.ones(tensor.shape, np.float32) for tensor in session.get_inputs())
+    context[:, 0] = random.standard_normal(context.shape[2])
+    scalars[:] = 0.1 * random.standard_normal(scalars.shape)
+    inputs = {"context": context, "scalars": scalars}
     times = []
     for round_ in range(ROUNDS + 200):
         started = time.thread_time_ns()

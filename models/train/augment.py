@@ -1,5 +1,7 @@
 """Changes to windows that keep them true, done on the tensors of the contract."""
 
+import math
+
 import torch
 
 from contract import MAX_LOG, OUTLOOK, OUTLOOK_LOGS, OUTLOOK_STEPS
@@ -10,14 +12,19 @@ SHORTEN = 0.25
 DROP_CELLS = 0.15
 
 
+def uniform(generator, *shape):
+    """Between 0 and 1, where the generator lives."""
+    return torch.rand(*shape, generator=generator, device=generator.device)
+
+
 def flip_signs(shape, context, scalars, target, generator):
     """The rates of half the windows change sign with outlook and target, the temperatures of half on their own."""
     batch = context.shape[0]
-    sign = torch.ones(batch, shape.channels, 1)
-    rate = torch.randint(0, 2, (batch, 1, 1), generator=generator) * 2.0 - 1.0
+    sign = torch.ones(batch, shape.channels, 1, device=context.device)
+    rate = torch.randint(0, 2, (batch, 1, 1), generator=generator, device=generator.device) * 2.0 - 1.0
     sign[:, list(shape.rate_channels)] = rate
     if shape.temperature_channels:
-        sign[:, list(shape.temperature_channels)] = (torch.rand(batch, 1, 1, generator=generator) < FLIP_TEMPERATURE) * 2.0 - 1.0
+        sign[:, list(shape.temperature_channels)] = (uniform(generator, batch, 1, 1) < FLIP_TEMPERATURE) * 2.0 - 1.0
     scalars = scalars.clone()
     scalars[:, OUTLOOK] = scalars[:, OUTLOOK] * rate[:, 0]
     return context * sign, scalars, target * rate[:, 0]
@@ -27,8 +34,8 @@ def drop_temperature(shape, context, scalars, generator):
     """Some windows lose their thermometer."""
     if not shape.temperature_channels:
         return context, scalars
-    kept = (torch.rand(context.shape[0], generator=generator) >= DROP_TEMPERATURE).float()
-    factor = torch.ones(context.shape[0], shape.channels, 1)
+    kept = (uniform(generator, context.shape[0]) >= DROP_TEMPERATURE).float()
+    factor = torch.ones(context.shape[0], shape.channels, 1, device=context.device)
     factor[:, list(shape.temperature_channels)] = kept[:, None, None]
     scalars = scalars.clone()
     scalars[:, 3] = scalars[:, 3] * kept
@@ -43,16 +50,17 @@ def drop_cells(shape, context, scalars, target, generator):
     """
     batch = context.shape[0]
     rates, masks = list(shape.rate_channels), list(shape.mask_channels)
-    cell = torch.arange(shape.cells)[None, None]
+    device = context.device
+    cell = torch.arange(shape.cells, device=device)[None, None]
     # The grids of the far model reach back 1, 4 and 16 steps a cell; a young clock's history ends at one instant.
-    steps = torch.tensor([4.0**g for g in range(len(rates))])[None, :, None]
-    longest = shape.cells * float(steps.max())
-    age = torch.exp(torch.rand(batch, 1, 1, generator=generator) * torch.log(torch.tensor(longest / 16.0))) * 16.0
-    age = torch.where(torch.rand(batch, 1, 1, generator=generator) < SHORTEN, age, longest)
+    steps = torch.tensor([4.0**g for g in range(len(rates))], device=device)[None, :, None]
+    longest = shape.cells * 4.0 ** (len(rates) - 1)
+    age = torch.exp(uniform(generator, batch, 1, 1) * math.log(longest / 16.0)) * 16.0
+    age = torch.where(uniform(generator, batch, 1, 1) < SHORTEN, age, longest)
     young = ((shape.cells - cell) * steps <= age).float()
-    share = torch.rand(batch, 1, 1, generator=generator) * 0.6
-    share = torch.where(torch.rand(batch, 1, 1, generator=generator) < DROP_CELLS, share, 0.0)
-    holes = (torch.rand(batch, len(masks), shape.cells, generator=generator) >= share).float()
+    share = uniform(generator, batch, 1, 1) * 0.6
+    share = torch.where(uniform(generator, batch, 1, 1) < DROP_CELLS, share, 0.0)
+    holes = (uniform(generator, batch, len(masks), shape.cells) >= share).float()
     mask = context[:, masks] * young * holes
     count = mask.sum((1, 2))
     mean_square = (context[:, rates].square() * mask).sum((1, 2)) / count.clamp(min=1.0)
@@ -62,13 +70,13 @@ def drop_cells(shape, context, scalars, target, generator):
     context = context.clone()
     context[:, rates] = context[:, rates] * mask / ratio[:, None, None]
     context[:, masks] = mask
-    horizon = (torch.arange(shape.rows) + 1.0) * shape.stride
+    horizon = (torch.arange(shape.rows, device=device) + 1.0) * shape.stride
 
     def rescaled(steps):
         p = torch.exp(scalars[:, 1:2]) / steps
         return torch.sqrt((1.0 + p.square()) / (ratio[:, None].square() + p.square()))
 
-    outlook = rescaled(torch.tensor(OUTLOOK_STEPS))
+    outlook = rescaled(torch.tensor(OUTLOOK_STEPS, device=device))
     logs = (scalars[:, :2] - torch.log(ratio)[:, None]).clamp(-MAX_LOG, MAX_LOG)
     claims = (scalars[:, OUTLOOK_LOGS] + torch.log(outlook)).clamp(-MAX_LOG, MAX_LOG)
     scalars = torch.cat([logs, mask.mean((1, 2))[:, None], scalars[:, 3:4], scalars[:, OUTLOOK] * outlook, claims], 1)

@@ -55,6 +55,13 @@ def table(rows):
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
 
 
+def taught(teachers):
+    """What the targets were."""
+    if not teachers:
+        return "the truth"
+    return "the mean of what " + ", ".join(f"`train/checkpoints/{name}` ({weight:g})" for name, weight in teachers) + " say"
+
+
 def squares(quantiles, windows, expected, claimed):
     """Squared errors of the median and of what was `expected`, both `[n, rows]` and in claimed deviations; 0 where unknown."""
     target, known = missed(windows.target, expected, claimed)
@@ -121,8 +128,9 @@ def main():
 | training data | {record['data']}: `chronotick training-set`, this project's estimator over simulated oscillators and networks |
 | held out | {record['judged']}: ranges of parameters that training never saw |
 | windows | {record['windows']} for training, {record['held_out']} held out |
-| training | {record['steps']} of {record['planned_steps']} steps of {record['batch']} windows, AdamW at {record['rate']:g}, weight decay {record['decay']:g}, weights averaged with memory {record['average']:g} |
-| start | {'`train/checkpoints/' + name + '-first.pt`, an earlier training of the same kind' if record['start'] else 'random weights'} |
+| training | {record['steps']} of {record['planned_steps']} steps of {record['batch']} windows ({record['device']}), AdamW at {record['rate']:g}, weight decay {record['decay']:g}, weights averaged with memory {record['average']:g} |
+| start | {'`train/checkpoints/' + record['start'] + '`' if record['start'] else 'random weights'} |
+| learnt from | {taught(record['teachers'])} |
 | seed | {record['seed']} |
 | architecture | {', '.join(f'{k} {v}' for k, v in model.network.config.items())} |
 

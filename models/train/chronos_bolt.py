@@ -92,7 +92,7 @@ class DecoderLayer(nn.Module):
 
 
 class ChronosBolt(nn.Module):
-    """`context [b, 2, 256]`, `scalars [b, 4]` -> raw head values `[b, 64, 9]` (see layers.ascending)."""
+    """`context [b, 2, 256]`, `scalars [b, 14]` -> raw head values `[b, 64, 9]` (see layers.ascending)."""
 
     shape = NEAR
 

@@ -7,6 +7,8 @@ from contract import LEVELS, MEDIAN
 HUBER_SHARE = 0.15
 # Up to so many claims the median is drawn to the mean, which is what squared errors ask for.
 HUBER_LIMIT = 4.0
+# Where the distance from the teachers turns linear.
+TAUGHT_LIMIT = 0.5
 # Beyond this many of the deviations that the classical experts claim, an error says only "far off": clocks on which they are lost
 # would drown all others.
 FAR_OFF = 12.0
@@ -37,6 +39,11 @@ def loss(quantiles, target, expected, claimed):
     said = (quantiles - expected[..., None]) / claimed[..., None]
     huber = torch.nn.functional.huber_loss(said[..., MEDIAN], target, reduction="none", delta=HUBER_LIMIT)
     return pinball(said, target, known) + HUBER_SHARE * (huber * known).sum() / known.sum().clamp(min=1.0)
+
+
+def apart(quantiles, wanted, claimed):
+    """Huber loss between two sets of quantiles, in claims: what a network is taught by others."""
+    return torch.nn.functional.huber_loss(quantiles / claimed[..., None], wanted / claimed[..., None], delta=TAUGHT_LIMIT)
 
 
 def skill(quantiles, target, expected, claimed):

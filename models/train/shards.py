@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -9,28 +10,33 @@ import torch
 from contract import SCALARS, SHAPES
 
 
+READERS = 8
+
+
 class Windows:
-    """All windows of one model and split, in memory: `context`, `scalars`, `target` (in units of the contract, NaN: unknown).
+    """All windows of one model and split, in the memory of `device`: `context`, `scalars`, `target` (in units of the contract, NaN: unknown).
 
     `world` numbers the stretches that are taken as independent: the windows of a shard divided evenly among its worlds, in
     order (a shard does not say where one world ends).
     """
 
-    def __init__(self, folder, model, split):
+    def __init__(self, folder, model, split, device="cpu"):
         self.shape = SHAPES[model]
-        parts, self.origin = [], []
+        self.origin, numbers = [], []
         worlds = 0
-        for header_path in sorted(pathlib.Path(folder).glob(f"{model}-{split}-*.json")):
-            header = json.loads(header_path.read_text())
-            context, scalars, target = self.read(header_path, header)
-            first, last = header["origin"].get("worlds", [0, 10])
-            world = worlds + np.arange(len(target)) * (last - first) // max(1, len(target))
-            worlds += last - first
-            parts.append((context, scalars, target, world))
-            self.origin.append({"seed": header["seed"], **header["origin"]})
-        if not parts:
+        paths = sorted(pathlib.Path(folder).glob(f"{model}-{split}-*.json"))
+        if not paths:
             raise SystemExit(f"{folder}: no {model}-{split}-*.json: write it with `chronotick training-set`")
-        self.context, self.scalars, self.target, self.world = (torch.from_numpy(np.concatenate(c)) for c in zip(*parts))
+        headers = [json.loads(path.read_text()) for path in paths]
+        with ThreadPoolExecutor(READERS) as readers:
+            parts = list(readers.map(lambda path, header: [part.to(device) for part in self.read(path, header)], paths, headers))
+        for header, (_, _, target) in zip(headers, parts):
+            first, last = header["origin"].get("worlds", [0, 10])
+            numbers.append(worlds + torch.arange(len(target)) * (last - first) // max(1, len(target)))
+            worlds += last - first
+            self.origin.append({"seed": header["seed"], **header["origin"]})
+        self.context, self.scalars, self.target = (torch.cat(column) for column in zip(*parts))
+        self.world = torch.cat(numbers)
 
     def read(self, header_path, header):
         """`context [n, channels, cells]`, `scalars [n, 4]`, `target [n, rows]` of one shard."""
@@ -40,7 +46,7 @@ class Windows:
         cut = self.shape.channels * self.shape.cells
         values = np.fromfile(header_path.with_suffix(".f32"), "<f4").reshape(header["windows"], cut + SCALARS + self.shape.rows)
         usable = np.isfinite(values[:, :cut + SCALARS]).all(1) & np.isfinite(values[:, cut + SCALARS])
-        values = values[usable]
+        values = torch.from_numpy(values[usable])
         return (values[:, :cut].reshape(-1, self.shape.channels, self.shape.cells), values[:, cut:cut + SCALARS],
                 values[:, cut + SCALARS:])
 
@@ -65,7 +71,7 @@ class Windows:
 
     def sample(self, count, generator):
         """`count` windows drawn with replacement."""
-        index = torch.randint(len(self), (count,), generator=generator)
+        index = torch.randint(len(self), (count,), generator=generator, device=generator.device)
         return self.context[index], self.scalars[index], self.target[index]
 
     def batches(self, size):

@@ -50,11 +50,11 @@ class MixerLayer(nn.Sequential):
 
 
 class TinyTimeMixer(nn.Module):
-    """`context [b, 9, 128]`, `scalars [b, 4]` -> raw head values `[b, 16, 9]` (see layers.ascending)."""
+    """`context [b, 9, 128]`, `scalars [b, 14]` -> raw head values `[b, 16, 9]` (see layers.ascending)."""
 
     shape = FAR
 
-    def __init__(self, patch=16, width=96, levels=3, layers=1, decoder_layers=1, decoder_width=32, expansion=2, head=64):
+    def __init__(self, patch=16, width=128, levels=3, layers=1, decoder_layers=2, decoder_width=32, expansion=2, head=128):
         super().__init__()
         self.config = dict(patch=patch, width=width, levels=levels, layers=layers, decoder_layers=decoder_layers,
                            decoder_width=decoder_width, expansion=expansion, head=head)
