@@ -1,7 +1,7 @@
 """Trains one forecaster on the shards that `chronotick training-set` wrote.
 
 usage: python train.py near SHARDS --steps 6000 --out near.pt
-       torchrun --nproc-per-node 4 train.py far SHARDS --steps 20000 --out far.pt
+       torchrun --nproc-per-node 4 -- train.py far SHARDS --steps 20000 --out far.pt
        python train.py far SHARDS --teachers a.pt=0.5 b.pt=0.5 --out far.pt
 
 Deterministic for one seed, one process and one thread on a processor. A GPU is used when there is one: it holds all windows,

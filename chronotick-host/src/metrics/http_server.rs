@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// Connections at a time; further ones are closed at once.
+/// Connections at a time; one more takes the place of who has been silent for longest.
 const MOST_CONNECTIONS: usize = 16;
 /// Longer heads of requests are refused.
 const LONGEST_HEAD: usize = 8 << 10;
@@ -121,11 +121,15 @@ fn wait(listener: &TcpListener, over: &UnixStream, connections: &[Connection], r
 fn let_in(listener: &TcpListener, connections: &mut Vec<Connection>, now: Instant) -> io::Result<()> {
     for _ in 0..MOST_CONNECTIONS {
         match listener.accept() {
-            Ok((stream, _)) if connections.len() < MOST_CONNECTIONS => {
+            Ok((stream, _)) => {
                 stream.set_nonblocking(true)?;
+                if connections.len() == MOST_CONNECTIONS {
+                    // Who asks at once is answered in the turn after this, however many others only hold their places.
+                    let silent = connections.iter().position(|connection| matches!(connection.state, State::Asked(_)));
+                    connections.remove(silent.unwrap_or(0));
+                }
                 connections.push(Connection { stream, until: now + PATIENCE, state: State::Asked(Vec::new()) });
             }
-            Ok((stream, _)) => drop(stream),
             Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => break,
             Err(cause) if cause.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(cause) => return Err(cause),
