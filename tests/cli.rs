@@ -241,6 +241,25 @@ fn a_daemon_is_watched_recorded_and_reported() {
 }
 
 #[test]
+fn models_that_are_not_there_are_missed_aloud() {
+    let folder = Folder::new("models");
+    let page = folder.path().join("clock").display().to_string();
+    let config = format!(
+        "[ntp]\nservers = [\"127.0.0.1:{}\"]\n[page]\npath = \"{page}\"\n[models]\ndir = \"/nonexistent\"\n",
+        free_port()
+    );
+    let config = folder.file("c.toml", &config);
+    let _daemon = daemon(&folder, &config);
+    let told = within(Duration::from_secs(20), || {
+        let status = text(&chronotick().args(["status", "--page", &page]).output().expect("the program starts").stdout);
+        status.contains("model     /nonexistent/chronotick-far.onnx").then_some(())
+    });
+    assert!(told.is_some(), "`status` does not say it");
+    let log = std::fs::read_to_string(folder.path().join("log")).expect("a log");
+    assert!(log.contains("a forecast model cannot be used: /nonexistent/chronotick-near.onnx"), "{log}");
+}
+
+#[test]
 fn a_recording_is_judged_by_a_known_truth() {
     let folder = Folder::new("judged");
     let path = |name: &str| folder.path().join(name).display().to_string();

@@ -44,7 +44,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         _ if worker.get("alive") != Some(&Value::Bool(true)) => {
             line(format_args!(
                 "worker    down: {}",
-                worker.get("state").and_then(Value::as_str).unwrap_or("not started")
+                worker.get("state").and_then(Value::as_str).filter(|state| !state.is_empty()).unwrap_or("not started")
             ))?;
         }
         pid => line(format_args!(
@@ -56,12 +56,24 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             number("restarts"),
         ))?,
     }
+    // Of a worker that has not reported yet nothing is known.
+    if worker.get("alive") == Some(&Value::Bool(true)) {
+        let models = worker.get("models").and_then(Value::as_array).into_iter().flatten();
+        for reason in models.filter_map(|model| model.get("failed").and_then(Value::as_str)) {
+            line(format_args!("model     {reason}"))?;
+        }
+    }
     let forecasts = status.forecasts;
     line(format_args!(
         "forecasts {} asked, {} accepted, {} muted",
         forecasts.issued, forecasts.accepted, forecasts.muted
     ))?;
-    line(format_args!("exchanges {:.1} % gave a sample", 100.0 * status.success_rate))?;
+    line(format_args!(
+        "exchanges {:.1} % gave a sample, {} of {} of these were taken",
+        100.0 * status.success_rate,
+        status.samples_accepted,
+        status.samples_accepted + status.samples_rejected
+    ))?;
     line(format_args!("up        {:.0} s, pid {}, page {}", status.uptime_s, status.pid, status.page.display()))?;
     line("")?;
     line(format_args!(

@@ -3,15 +3,15 @@
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 
-/// For connecting, and for each read and write.
+/// For connecting, for each write, and for the whole answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// An answer is a few bytes; more than this is not read.
-const LONGEST_ANSWER: u64 = 64 << 10;
+const LONGEST_ANSWER: usize = 64 << 10;
 
 /// Sends, waits, and says once when it begins to fail and when it works again. It blocks the thread that asks.
 #[derive(Debug, Default)]
@@ -56,9 +56,26 @@ fn post(request: &Request<Bytes>) -> io::Result<Response<Bytes>> {
     head.push_str(&format!("Content-Length: {}\r\n\r\n", request.body().len()));
     stream.write_all(head.as_bytes())?;
     stream.write_all(request.body())?;
-    let mut answer = Vec::new();
-    stream.take(LONGEST_ANSWER).read_to_end(&mut answer)?;
-    understand(&answer)
+    understand(&whole(&mut stream, Instant::now() + PATIENCE)?)
+}
+
+/// All that is answered. One who sends a byte now and then is not waited for beyond `until`.
+fn whole(stream: &mut TcpStream, until: Instant) -> io::Result<Vec<u8>> {
+    let (mut answer, mut part) = (Vec::new(), [0; 4 << 10]);
+    while answer.len() < LONGEST_ANSWER {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut part) {
+            Ok(0) => break,
+            Ok(length) => answer.extend_from_slice(&part[..length]),
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+            Err(cause) => return Err(cause),
+        }
+    }
+    Ok(answer)
 }
 
 fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
@@ -70,7 +87,6 @@ fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
         }
     }
     let stream = outcome?;
-    stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     Ok(stream)
 }
@@ -96,6 +112,19 @@ fn invalid(what: &'static str) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_who_answers_a_byte_at_a_time_is_not_waited_for_long() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
+        let mut stream = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+        let (mut slow, _) = listener.accept().expect("a connection");
+        slow.write_all(b"HTTP/1.1 200 OK\r\n").expect("it reads");
+        let told = whole(&mut stream, Instant::now() + Duration::from_millis(20)).map_err(|cause| cause.kind());
+        assert!(matches!(told, Err(io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)), "{told:?}");
+        slow.write_all(b"\r\n").expect("it reads");
+        drop(slow);
+        assert_eq!(whole(&mut stream, Instant::now() + PATIENCE).expect("the rest"), b"\r\n");
+    }
 
     #[test]
     fn answers_are_understood_and_nonsense_is_not() {

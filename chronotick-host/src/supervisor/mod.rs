@@ -255,7 +255,15 @@ impl Supervisor {
                 }
             };
             match reply {
-                Reply::Ready(ready) => running.ready = Some(trusted(*ready)),
+                Reply::Ready(ready) => {
+                    let ready = trusted(*ready);
+                    for model in &ready.models {
+                        if let ModelState::Failed(reason) = model {
+                            tracing::warn!("a forecast model cannot be used: {reason}");
+                        }
+                    }
+                    running.ready = Some(ready);
+                }
                 Reply::Pong(number) => {
                     if running.ping.is_some_and(|(expected, _)| expected == number) {
                         running.ping = None;
