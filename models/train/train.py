@@ -117,12 +117,15 @@ def train(args):
                                   lr=args.rate, betas=(0.9, 0.98))
     generator = torch.Generator(device).manual_seed(args.seed + 1 + rank)
     curve, best, since = [], math.inf, 0
-    first, until = time.time(), args.minutes and max(started + 60.0 * args.minutes, time.time() + 1.0)
+    # Of the minutes, what reading the windows has left.
+    first, span = time.time(), math.inf
+    if args.minutes:
+        span = max(started + 60.0 * args.minutes - first, 1.0)
     running = torch.zeros((), device=device)
     if rank == 0:
         print(f"{args.model}: {parameters(model)} parameters, {len(training)} windows, {len(held_out)} held out, {device}", flush=True)
     for step in range(args.steps):
-        progress = max(step / args.steps, (time.time() - first) / (until - first) if until else 0.0)
+        progress = max(step / args.steps, (time.time() - first) / span)
         for group in optimiser.param_groups:
             group["lr"] = rate_at(step, progress, args.rate)
         context, scalars, target = training.sample(args.batch, generator)

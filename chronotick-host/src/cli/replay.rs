@@ -121,10 +121,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let seconds = summary.core_time.as_secs_f64();
     line(format_args!("{} samples, {} refused, frozen at {}", summary.samples, summary.refused, summary.origins))?;
     if summary.origins == 0 {
-        line(format_args!(
-            "nothing was judged: --warmup passes over {} rows, see how many there are above",
-            args.warmup
-        ))?;
+        line(format_args!("nothing was judged: --warmup {} passes over every row", args.warmup))?;
     }
     line(summary.measures.to_string().trim_end())?;
     line(format_args!(
