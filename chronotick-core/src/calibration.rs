@@ -12,7 +12,7 @@
 //! with what the next longer one has seen, up to there: within minutes the forecast's errors are lost in the noise of the measurements, and
 //! a little later they are not (a chain whose every link is told of both sides: Rabiner 1989).
 //!
-//! **From now to then.** Nor is what was learned in calm hours true of the next one. From a quarter of an hour on the scale that the
+//! **From now to then.** Nor is what was learned in calm hours true of the next one. From some minutes on the scale that the
 //! errors tell may be exceeded, whatever they tell: that is no part of what is learned, and no further horizon begins with it.
 //!
 //! **Surprises** are a matter of rates, not of scales: a room or a day changes that of a crystal by some 0.2 ppm. To a claim of a nanosecond
@@ -48,7 +48,7 @@ const ALL: [f32; SCALES] = {
 /// scale against the one before it: a room or a day may have come in.
 const SURPRISES: [(f32, f32, f32); 2] = [(10_000.0, 0.42, 0.94), (4000.0, 0.82, 0.88)];
 /// The same of the hour to come against those that have been judged: it may be a busy one.
-const BUSY: (f32, f32, f32) = (1000.0, 0.83, 0.85);
+const BUSY: [(f32, f32, f32); 2] = [(1000.0, 0.83, 0.85), (200.0, 0.9, 0.7)];
 /// What may come in changes the rate by about so much, s/s: an AT cut by 2 to 4 degrees, at 0.05 to 0.1 ppm per degree.
 const ROOM: f32 = 2e-7;
 /// The log likelihood of an independent error counts for so much.
@@ -106,11 +106,18 @@ impl Scales {
         if SURPRISES.iter().any(|&(from, ..)| horizon >= from) { Self::ANY } else { self.further() }
     }
 
+    /// The same with half the weight: what is known of them otherwise counts for more.
+    pub fn half(&self) -> Self {
+        Self(self.0.map(|probability| 0.5 * (probability + 1.0 / SCALES as f32)))
+    }
+
     /// What they may be in the time to come, having been these so far; `horizon` and `surprise` as for [`Scales::ahead`].
     pub fn to_come(&self, horizon: f32, surprise: Surprise) -> Self {
-        let (from, same, larger) = BUSY;
-        // Paths have busy hours as well, whatever the claim.
-        if horizon < from { *self } else { self.larger(same, larger, surprise.rate.max(0.5 * surprise.any)) }
+        match BUSY.into_iter().find(|&(from, ..)| horizon >= from) {
+            // Paths have busy hours as well, whatever the claim.
+            Some((_, same, larger)) => self.larger(same, larger, surprise.rate.max(0.5 * surprise.any)),
+            None => *self,
+        }
     }
 
     /// What is known from both sides.
@@ -333,8 +340,9 @@ mod tests {
     fn calm_hours_do_not_promise_a_calm_one() {
         let calm = learnt(1e-6, 1e-6, 0.0, 1000).scales(&Scales::FIRST);
         let at = |horizon, surprise| calm.to_come(horizon, surprise).half_width() / calm.half_width();
-        assert_eq!(at(256.0, CERTAIN), 1.0);
-        let hours = at(1024.0, CERTAIN);
+        assert_eq!(at(64.0, CERTAIN), 1.0);
+        let (minutes, hours) = (at(256.0, CERTAIN), at(1024.0, CERTAIN));
+        assert!(1.0 < minutes && minutes < hours, "{minutes} {hours}");
         assert!((1.2..2.5).contains(&hours) && at(14_400.0, CERTAIN) == hours, "{hours}");
         // Who foresees the room and the day is not surprised.
         let foreseen = |part| at(1024.0, Surprise::new(1024.0, 1e-6, part));

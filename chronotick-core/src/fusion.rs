@@ -232,12 +232,13 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize, const L: us
                 };
                 node.frozen_at(at, line).unwrap_or_else(|| node.fuse(&log_weight, &ask(node.horizon)))
             });
-            // What longer horizons have seen of each.
+            // What longer horizons have seen of each. Of the present more is told by its own exchanges.
             let mut longer = [Scales::ANY; K];
             for i in (1..K).rev() {
                 let node = &self.nodes[i];
                 longer[i - 1] = node.calibration.scales(&longer[i]).behind(node.horizon / self.scale);
             }
+            longer[0] = longer[0].half();
             let mut scales = Scales::FIRST;
             let mut widest = 0.0f32;
             core::array::from_fn(|i| {

@@ -59,6 +59,9 @@ const FAR_FLOOR: f32 = 0.1;
 const LATE: f32 = 1000.0;
 /// And of the experts', where the forecast had claimed a variance of so many times that of the estimate.
 const CLEARER: f32 = 12.0;
+/// From this horizon on it is one more witness of the fused forecast's, s, where that had claimed twice its deviation.
+const SOON: f32 = 200.0;
+const CLEAR: f32 = 4.0;
 
 /// The state of one horizon.
 #[derive(Clone, Debug)]
@@ -294,15 +297,20 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
         }
         let bank = base + frozen.bank.displacement + frozen.bank.slope * extra;
         self.learn_shares(bank, |i| base + frozen.displacement[i] + frozen.slope[i] * extra, importance, keep);
-        let (base, noise) = if late { (missed + apart, filtered.1) } else { (missed, raw.1 * seen.ratio()) };
-        let error = base + frozen.fused.displacement + frozen.fused.slope * extra;
+        let said = frozen.fused.displacement + frozen.fused.slope * extra;
         let memory = (CALIBRATION_MEMORY.0 * scale).max(CALIBRATION_MEMORY.1 * self.horizon);
         let keep = evidence::exp(-elapsed / memory);
         let claimed = frozen.fused.deviation * frozen.fused.deviation;
         if self.horizon == 0.0 {
-            seen.learn(error, claimed, raw.1, keep);
+            seen.learn(missed + said, claimed, raw.1, keep);
         }
-        self.calibration.learn(error, claimed, noise, keep, self.overlap());
+        let overlap = self.overlap();
+        let (by_exchange, by_estimate) = ((missed + said, raw.1 * seen.ratio()), (missed + apart + said, filtered.1));
+        let (error, noise) = if late { by_estimate } else { by_exchange };
+        self.calibration.learn(error, claimed, noise, keep, overlap);
+        if !late && self.horizon >= SOON * scale && claimed > CLEAR * by_estimate.1 {
+            self.calibration.learn(by_estimate.0, claimed, by_estimate.1, 1.0, overlap);
+        }
     }
 
     /// The bank was wrong by `error` s, and expert `i` by `errors(i)`: what would the stacked ones have added, one after the other?
