@@ -1,7 +1,7 @@
 //! One horizon: the forecasts under test there, what the experts' errors were, and what follows for their weights.
 
 use super::noise::Noise;
-use super::stack::Share;
+use super::stack::{Share, without_little};
 use super::{Fused, MODELS, MOST_EXPERTS, bank, stacked};
 use crate::calibration::Calibration;
 use crate::estimator::Line;
@@ -296,7 +296,13 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
             }
         }
         let bank = base + frozen.bank.displacement + frozen.bank.slope * extra;
-        self.learn_shares(bank, |i| base + frozen.displacement[i] + frozen.slope[i] * extra, importance, keep);
+        self.learn_shares(
+            bank,
+            frozen.bank.deviation,
+            |i| base + frozen.displacement[i] + frozen.slope[i] * extra,
+            importance,
+            keep,
+        );
         let said = frozen.fused.displacement + frozen.fused.slope * extra;
         let memory = (CALIBRATION_MEMORY.0 * scale).max(CALIBRATION_MEMORY.1 * self.horizon);
         let keep = evidence::exp(-elapsed / memory);
@@ -313,10 +319,19 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
         }
     }
 
-    /// The bank was wrong by `error` s, and expert `i` by `errors(i)`: what would the stacked ones have added, one after the other?
-    fn learn_shares(&mut self, mut error: f32, errors: impl Fn(usize) -> f32, importance: f32, keep: f32) {
+    /// The bank was wrong by `error` s, having claimed a `deviation`, s, and expert `i` by `errors(i)`: what would the stacked ones have
+    /// added, one after the other?
+    fn learn_shares(
+        &mut self,
+        mut error: f32,
+        deviation: f32,
+        errors: impl Fn(usize) -> f32,
+        importance: f32,
+        keep: f32,
+    ) {
         for (slot, share) in self.shares.iter_mut().enumerate() {
             let away = errors(stacked::<E>(slot, L)) - error;
+            let away = if slot < MODELS { without_little(away, deviation) } else { away };
             if away.is_finite() {
                 share.learn(-error, away, importance, keep);
                 error += share.share * away;
@@ -430,6 +445,7 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
             // Models speak of what is to be added to the bank.
             let from = if is_model { (bank.displacement, bank.slope) } else { (0.0, 0.0) };
             let away = opinions.displacement[i] + from.0 - fused.displacement;
+            let away = if is_model { without_little(away, bank.deviation) } else { away };
             let w = share.towards(away / fused.deviation);
             if away.is_finite() && w > 0.0 {
                 fused.displacement += w * away;

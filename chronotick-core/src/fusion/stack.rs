@@ -7,6 +7,8 @@
 //! be. The far model is expected to go some of the way, since it was trained on what the bank misses; the near one, the daily
 //! pattern and a cycle have to show it. The share is the posterior mean less a part of its sampling error and less a toll, between nothing and all.
 //!
+//! What a model says that is little against what the bank claims is drawn towards nothing before anything is made of it.
+//!
 //! A part of the means is taken out of what speaks for a model, and none out of what speaks against it: a path that has become
 //! longer is no knowledge of the oscillator, and a model that always says the same is found out as fast as any other.
 //!
@@ -23,7 +25,7 @@ const PRIOR: f32 = 3.0;
 /// The near model, the far one, the daily pattern and the cycle.
 const STACKED: usize = 4;
 /// What the shares are expected to be before anything is known of them.
-const AT_FIRST: [f32; STACKED] = [0.0, 0.3, 0.0, 0.0];
+const AT_FIRST: [f32; STACKED] = [0.0, 0.2, 0.0, 0.0];
 /// Parts of the shares' sampling errors that are taken off. In simulated worlds the near model knows little that the bank does not, so
 /// that what looks like it is more often luck.
 const DOUBT: [f32; STACKED] = [1.0, 0.2, 0.5, 0.5];
@@ -34,6 +36,8 @@ const REPEATED: [f32; STACKED] = [1.0, 0.5, 0.5, 1.0];
 const ELSEWHERE: f32 = 0.5;
 /// Where an untested model is too bold, in claimed deviations of the bank. On a day that the bank knows nothing of, it is off by three.
 const BOLD: f32 = 5.0;
+/// The square of what is little, in the same unit: half of it is left of a correction as large as that.
+const LITTLE: f32 = 0.1;
 /// Independent forecasts of its shortest horizon after which a model is half believed to be what it is expected to be.
 const NEW: f32 = 8.0;
 /// The share below which a model is not worth following.
@@ -42,6 +46,15 @@ const TOLL: f32 = 0.1;
 const CENTRED: [f32; STACKED] = [0.8, 0.45, 0.45, 0.45];
 /// What is left of the bank's errors counts for at least this part of them: overlapping forecasts fit each other too well.
 const LEFT: f32 = 0.5;
+
+/// What is left of a model's correction, in s, to a forecast of the bank that claims a `deviation`, s. On a clock without a pattern a
+/// model never says exactly nothing, and by chance what it says fits the first few errors.
+pub(super) fn without_little(away: f32, deviation: f32) -> f32 {
+    let little = LITTLE * deviation * deviation;
+    let square = away * away;
+    // Nothing of nothing is left.
+    away * (square / (square + little).max(f32::MIN_POSITIVE))
+}
 
 /// One model at one horizon.
 #[derive(Clone, Copy, Debug, Default)]
@@ -177,6 +190,18 @@ mod tests {
             share.settle(1, &Share::at_first(1), 1.0);
             assert!(share.share < 0.1, "{what}: {}", share.share);
         }
+    }
+
+    #[test]
+    fn of_little_next_to_nothing_is_left_and_of_much_all() {
+        let left = |away| without_little(away, 1e-6) / away;
+        assert!(left(3e-8) < 0.01 && left(-3e-8) < 0.01);
+        assert!((left(1e-6) - 1.0 / (1.0 + LITTLE)).abs() < 1e-6);
+        assert!(left(1e-5) > 0.99 && left(-1e-2) > 0.99);
+        for (away, deviation) in [(0.0, 1e-6), (0.0, 0.0), (1e-30, 1e-30)] {
+            assert!(without_little(away, deviation).abs() <= away, "{away} {deviation}");
+        }
+        assert_eq!(without_little(1e-3, 0.0), 1e-3);
     }
 
     #[test]
