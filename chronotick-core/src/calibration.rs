@@ -88,7 +88,7 @@ pub struct Scales([f32; SCALES]);
 impl Scales {
     /// Of a forecast of the present, of which nothing is known: the claim stands, and not firmly.
     pub const FIRST: Self =
-        Self([0.0, 0.01, 0.03, 0.09, 0.28, 0.39, 0.15, 0.05, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+        Self([0.0, 0.01, 0.03, 0.08, 0.26, 0.39, 0.17, 0.06, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
     /// Nothing is known at all.
     pub const ANY: Self = Self([1.0 / SCALES as f32; SCALES]);
 
