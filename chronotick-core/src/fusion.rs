@@ -22,7 +22,8 @@
 //! days are alike it earns a share as well. So does a cycle, which says nothing most of the time and is of the bank no more than a model.
 //!
 //! **Calibration.** The fused forecast is frozen too, and its errors calibrate its claims: [`crate::calibration`]. How noisy the exchanges
-//! are that reveal them is told by those that follow forecasts of the present.
+//! are that reveal them is told by those that follow forecasts of the present. Some minutes ahead the estimate reveals them as well, where
+//! far more had been in doubt than it is, and from a quarter of an hour on in place of the exchanges.
 //!
 //! **Numerics.** Instants, the base line and what is measured against it are f64; what is left, the experts' distances from that
 //! line, their squares and their averages, are f32. An average that takes in a three-hundredth of each square is then good to
