@@ -361,8 +361,8 @@ fn noise_that_no_delay_tells_is_not_taken_for_errors_of_the_clock() {
         told.interval.half_width().as_nanos()
     };
     let (shown, hidden) = (half_width(0), half_width(40_000));
-    // Taken for the clock's, it would be six times as wide.
-    assert!(hidden < 5 * shown, "{hidden} and {shown} ns");
+    // Taken for the clock's, it would be 4.4 times as wide; it is 3.6 times.
+    assert!(hidden < 4 * shown, "{hidden} and {shown} ns");
 }
 
 /// The interval's quantile has the rank of split conformal prediction, ceil(0.95 (n + 1)) of n scores: with 96 of them the
