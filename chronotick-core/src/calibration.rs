@@ -47,7 +47,7 @@ const ALL: [f32; SCALES] = {
 /// From so many seconds on, with what probability a claim is as good as at the next shorter horizon, and that of every larger
 /// scale against the one before it: a room or a day may have come in.
 const SURPRISES: [(f32, f32, f32); 2] = [(10_000.0, 0.42, 0.94), (4000.0, 0.82, 0.88)];
-/// The same of the hour to come against those that have been judged: it may be a busy one.
+/// The same of the time to come against that which has been judged: it may be a busy one.
 const BUSY: [(f32, f32, f32); 2] = [(1000.0, 0.83, 0.85), (200.0, 0.9, 0.7)];
 /// What may come in changes the rate by about so much, s/s: an AT cut by 2 to 4 degrees, at 0.05 to 0.1 ppm per degree.
 const ROOM: f32 = 2e-7;

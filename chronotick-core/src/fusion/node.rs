@@ -315,6 +315,7 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
         let (error, noise) = if late { by_estimate } else { by_exchange };
         self.calibration.learn(error, claimed, noise, keep, overlap);
         if !late && self.horizon >= SOON * scale && claimed > CLEAR * by_estimate.1 {
+            // Of the same instant: what was to be forgotten is.
             self.calibration.learn(by_estimate.0, claimed, by_estimate.1, 1.0, overlap);
         }
     }
