@@ -1,6 +1,6 @@
 //! What is fed arbitrary bytes: every parser that meets what others have made.
 //!
-//! Each function takes bytes and panics if a promise is broken. `cargo +nightly fuzz run NAME` calls it without end, guided by
+//! Each function takes bytes and panics if a promise is broken. `fuzz/run 60 NAME` calls it without end, guided by
 //! coverage; `tests/fuzz_corpora.rs` calls it on the committed corpora and on mutations of them, on any toolchain.
 
 use std::cell::Cell;

@@ -7,8 +7,8 @@
 # loom:            every interleaving of the ring (the page's model is tests/loom_page.rs, an ordinary test)
 # miri:            the ring, the value that a reader replaces while threads look at it, and the arithmetic of the page's record
 #
-# Needs a nightly toolchain for all but loom, and for miri its component; what is missing is said and skipped. The standard
-# library is not instrumented (it comes prebuilt), hence the suppressions. Builds into target/, a folder a part.
+# Any toolchain will do but for miri, a component of nightly; without it that part is said to be skipped. The standard library
+# is not instrumented (it comes prebuilt), hence the suppressions. Builds into target/, a folder a part.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 target=$(rustc -vV | sed -n 's/^host: //p')
@@ -30,7 +30,8 @@ profile=(--config 'profile.dev.package."*".opt-level=1' --config 'profile.dev.pa
 sanitized() { # sanitized PART COMMAND...
     local part=$1
     shift
-    RUSTFLAGS="-Zsanitizer=$part -Cunsafe-allow-abi-mismatch=sanitizer" \
+    # An option of nightly compilers only, which every stable one has.
+    RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=$part -Cunsafe-allow-abi-mismatch=sanitizer" \
         TSAN_OPTIONS="suppressions=$suppressions halt_on_error=1" \
         ASAN_OPTIONS="detect_leaks=0 allow_user_segv_handler=1 handle_sigbus=0" CHRONOTICK_SANITIZED=1 "$@" || status=1
 }
@@ -41,16 +42,12 @@ interpreted() { # interpreted ARGUMENT...
 
 for part in "${parts[@]}"; do
     echo "== $part"
-    if [ "$part" != loom ] && ! cargo +nightly --version >/dev/null 2>&1; then
-        echo "skipped: no nightly toolchain (rustup toolchain install nightly)"
-        continue
-    fi
     case $part in
     thread | address)
-        sanitized "$part" cargo +nightly test "${profile[@]}" -p chronotick-host --no-default-features --lib --target "$target" \
+        sanitized "$part" cargo test "${profile[@]}" -p chronotick-host --no-default-features --lib --target "$target" \
             --target-dir "target/sanitize-$part" -- shm:: link::
         # A workspace of its own, so that a sanitizer has little to build.
-        sanitized "$part" cargo +nightly test "${profile[@]}" --manifest-path tests/lean/Cargo.toml --target "$target" \
+        sanitized "$part" cargo test "${profile[@]}" --manifest-path tests/lean/Cargo.toml --target "$target" \
             --target-dir "target/sanitize-$part" --test page -- --nocapture --test-threads 1
         ;;
     loom)
@@ -63,7 +60,7 @@ for part in "${parts[@]}"; do
             interpreted -p chronotick-host --no-default-features --lib -- shm::ring shm::replaceable
             interpreted -p chronotick-core --lib -- clock_page
         else
-            echo "skipped: this nightly has no miri (rustup +nightly component add miri rust-src)"
+            echo "skipped: no nightly toolchain with miri (rustup toolchain install nightly --component miri,rust-src)"
         fi
         ;;
     *)

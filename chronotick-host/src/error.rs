@@ -1,7 +1,7 @@
 //! The one error of this crate: a line for people, predicates for programs, the cause behind it.
 
 use std::error::Error as StdError;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io;
 
 /// Why something failed. Its `Display` is one line that says what to do next, the cause included; [`StdError::source`] has
@@ -85,11 +85,27 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.message)?;
+        let mut line = OneLine(f);
+        line.write_str(&self.0.message)?;
         match &self.0.source {
-            Some(source) => write!(f, ": {source}"),
+            Some(source) => write!(line, ": {source}"),
             None => Ok(()),
         }
+    }
+}
+
+/// Writes control characters as escapes: a path, a key or a value may hold line breaks, and what a terminal would obey.
+struct OneLine<'a, 'f>(&'a mut fmt::Formatter<'f>);
+
+impl fmt::Write for OneLine<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.chars().try_for_each(|character| {
+            if character.is_control() {
+                write!(self.0, "{}", character.escape_debug())
+            } else {
+                self.0.write_char(character)
+            }
+        })
     }
 }
 
@@ -116,5 +132,12 @@ mod tests {
         assert!(error.is_system() && !error.is_config());
         assert_eq!(error.to_string(), "cannot create /run/x/clock: permission denied");
         assert!(error.source().is_some_and(|s| s.downcast_ref::<io::Error>().is_some()));
+    }
+
+    #[test]
+    fn one_line_whatever_it_quotes() {
+        let cause = io::Error::other("bell \u{7}");
+        let error = Error::new(Kind::Config, "unknown key `a\r\nb\u{1b}[31m` in ö").caused_by(cause);
+        assert_eq!(error.to_string(), r"unknown key `a\r\nb\u{1b}[31m` in ö: bell \u{7}");
     }
 }

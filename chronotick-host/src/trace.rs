@@ -99,12 +99,20 @@ impl Trace {
             Some(index) => index,
             None => {
                 let name = std::str::from_utf8(name).map_err(|_| Problem::Source)?;
+                if !name.chars().all(fits_source_name) {
+                    return Err(Problem::Source);
+                }
                 self.sources.push(name.to_owned());
                 self.sources.len() - 1
             }
         };
         u8::try_from(index).map(SourceId).map_err(|_| Problem::TooManySources)
     }
+}
+
+/// Whether a source's name may hold `character`: neither what separates columns and lines, nor what a terminal would obey.
+pub fn fits_source_name(character: char) -> bool {
+    character != ',' && !character.is_control()
 }
 
 /// Reads the file with the truth that goes with a simulated trace: instants and true offsets, in ns, ascending.
@@ -156,10 +164,13 @@ impl<W: Write> TraceWriter<W> {
         Ok(Self { out, line: Vec::with_capacity(128) })
     }
 
-    /// Appends one exchange; `source` is its source's name (no comma, no line break), or empty.
+    /// Appends one exchange; `source` is its source's name (see [`fits_source_name`]), or empty.
     pub fn write(&mut self, sample: &Sample, source: &str) -> io::Result<()> {
-        if source.contains([',', '\n', '\r']) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a source's name holds a comma or a line break"));
+        if !source.chars().all(fits_source_name) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a source's name holds a comma or a control character",
+            ));
         }
         self.line.clear();
         for value in [
@@ -276,7 +287,7 @@ pub enum Problem {
     Temperature,
     /// `local_ns` does not exceed the previous row's.
     NotAscending,
-    /// The source's name is not UTF-8.
+    /// The source's name is not UTF-8, or holds a control character.
     Source,
     /// More than 256 names of sources.
     TooManySources,
@@ -303,7 +314,7 @@ impl fmt::Display for Problem {
             Self::Negative(column) => write!(f, "{column} must not be negative"),
             Self::Temperature => f.write_str("temperature_c must be empty or a finite number"),
             Self::NotAscending => f.write_str("local_ns must be greater than in the row before"),
-            Self::Source => f.write_str("source must be UTF-8 text"),
+            Self::Source => f.write_str("source must be UTF-8 text without control characters"),
             Self::TooManySources => f.write_str("more than 256 different sources"),
         }
     }
@@ -459,6 +470,9 @@ mod tests {
             "t.csv:3:1: local_ns must be an integer number of nanoseconds"
         );
         assert_eq!(refusal("1,2,3,4,,\n\n2,2,3,4,,"), "t.csv:4:1: the row ends before offset_ns; a row has 6 columns");
+        let control = "t.csv:3:10: source must be UTF-8 text without control characters";
+        assert_eq!(refusal("1,2,3,4,,a\rb"), control);
+        assert_eq!(refusal("1,2,3,4,,\u{1b}[31ma"), control);
         assert_eq!(refusal(""), "t.csv:3:1: the trace has no rows");
         assert!(parse("local_ns,offset_ns\n1,2\n").expect_err("header").to_string().starts_with("t.csv:1:1: expected"));
         assert!(parse("").is_err());

@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use crate::error::Error;
 use crate::runner::journal::{Event, Exchange, Writer};
-use crate::trace::TraceWriter;
+use crate::trace::{TraceWriter, fits_source_name};
 use crate::words;
 
 /// When a new file is begun.
@@ -309,7 +309,7 @@ fn begin(folder: &Path, first: &Exchange, suffix: &str) -> Result<(PathBuf, File
 impl Sink {
     fn write(&mut self, exchange: &Exchange) -> io::Result<()> {
         // What a trace cannot hold in a name.
-        let source = exchange.source.replace([',', '\n', '\r'], " ");
+        let source = exchange.source.replace(|c| !fits_source_name(c), " ");
         match self {
             Self::Csv(writer) => writer.write(&sample(exchange), &source),
             #[cfg(feature = "parquet")]
