@@ -269,7 +269,7 @@ proptest! {
 }
 
 /// A host's pipeline that knows neither of days nor of cycles.
-type Patternless = Pipeline<Bank<10, 4, 6, 0, 0>, Fusion<34, 7, 64, 96, 2>>;
+type Patternless = Pipeline<Bank<12, 4, 3, 0, 0>, Fusion<33, 7, 64, 96, 2>>;
 
 /// RMS error in ns of the forecasts of `$ahead` s by a clock whose rate goes round by 0.1 ppm in `$period` s, over the last two fifths
 /// of 4,500 exchanges, one every `$poll` s.

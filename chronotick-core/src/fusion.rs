@@ -86,7 +86,7 @@ pub(crate) const MOST_EXPERTS: usize = 1 << 6;
 /// The experts' weights and forecasts under test at every horizon: `E` experts, `K` horizons, `P` frozen forecasts and `C`
 /// scores for calibration per horizon. `L` experts earn shares: the two models, and the daily pattern and the cycle where there are these.
 #[derive(Clone, Debug)]
-pub struct Fusion<const E: usize = 36, const K: usize = 7, const P: usize = 64, const C: usize = 96, const L: usize = 4>
+pub struct Fusion<const E: usize = 35, const K: usize = 7, const P: usize = 64, const C: usize = 96, const L: usize = 4>
 {
     nodes: [Node<E, P, C, L>; K],
     /// The fused extrapolation, made when it is first asked for.

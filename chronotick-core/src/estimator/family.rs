@@ -1,6 +1,6 @@
 //! How many experts there are, and of what kind is which.
 
-use super::{DRIFTS, HOLDS, PER_TEMPERATURE, REVERSIONS_PER_AVERAGE};
+use super::{DRIFTS, HOLDS, PER_TEMPERATURE};
 
 /// How many experts there are with a [`Bank`](super::Bank) of these capacities, one for each model among them.
 pub const fn experts(
@@ -19,10 +19,9 @@ pub const fn stacked(day_bins: usize, cycles: usize) -> usize {
     2 + (day_bins > 0) as usize + cycles
 }
 
-/// How many of them follow a drift: with the averages that `reversions` need.
+/// How many of them follow a drift: with the averages that `reversions` need, one each.
 pub(super) const fn drifts(reversions: usize) -> usize {
-    let averages = reversions.div_ceil(REVERSIONS_PER_AVERAGE);
-    if averages < DRIFTS.len() { averages } else { DRIFTS.len() }
+    if reversions < DRIFTS.len() { reversions } else { DRIFTS.len() }
 }
 
 /// What kind of expert an index stands for.

@@ -40,12 +40,11 @@ use crate::units::{Local, Offset, Timestamp, limited};
 
 /// Time constants of the rate's averages, in units of the time scale.
 const AVERAGES: [f32; 3] = [3600.0, 14400.0, 86400.0];
-/// In what times mean-reversion experts return to each average in turn: [`Returns`] of that index.
-const REVERSIONS: [usize; 6] = [5, 3, 3, 1, 2, 0];
-const REVERSIONS_PER_AVERAGE: usize = REVERSIONS.len() / AVERAGES.len();
+/// In what time the rate returns to each average, one expert each: [`Returns`] of that index.
+const REVERSIONS: [usize; AVERAGES.len()] = [4, 0, 1];
 /// A drift is reckoned from each of the first averages, and comes to rest in half its time: [`Returns`] of that index. A rate that
 /// drifts evenly is ahead of its average by what it drifts in the average's time.
-const DRIFTS: [usize; 2] = [4, 2];
+const DRIFTS: [usize; 2] = [3, 1];
 const DRIFT_LASTS: f32 = 0.5;
 /// Time constant of the temperature's average, s.
 const TEMPERATURE_AVERAGE: f32 = 4800.0;
@@ -92,10 +91,10 @@ pub struct Line {
     pub r: f64,
 }
 
-/// The filters and averages: `F` filters, `T` that learn the response to temperature, `R` mean-reversion experts (at most 6, and
+/// The filters and averages: `F` filters, `T` that learn the response to temperature, `R` mean-reversion experts (at most 3, and
 /// the drifts that their averages tell), a daily pattern in `Y` bins (none: no such expert) and `W` that look for a cycle, one or none.
 #[derive(Clone, Debug)]
-pub struct Bank<const F: usize = 10, const T: usize = 4, const R: usize = 6, const Y: usize = 48, const W: usize = 1> {
+pub struct Bank<const F: usize = 12, const T: usize = 4, const R: usize = 3, const Y: usize = 48, const W: usize = 1> {
     plain: [Kalman; F],
     warm: [Kalman; T],
     /// Which plain filter the averages and the base line follow.
@@ -252,7 +251,7 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize, const W: us
             // Weighted by its precision, so that the guesses of a young filter do not linger in the averages.
             let rate = self.plain[self.lead].r;
             let precision = 1.0 / self.plain[self.lead].var_r().max(1e-30);
-            for (average, tau) in self.averages.iter_mut().zip(AVERAGES).take(R.div_ceil(REVERSIONS_PER_AVERAGE)) {
+            for (average, tau) in self.averages.iter_mut().zip(AVERAGES).take(R) {
                 average.add(rate, forgotten(dt as f32, tau * self.scale), precision);
             }
             self.day.add(at, rate, dt, f64::from(self.scale));
@@ -324,8 +323,8 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize, const W: us
         }
         let first = first + HOLDS;
         let returns = Returns::after(h, self.scale);
-        for (index, time) in REVERSIONS.into_iter().enumerate().take(R) {
-            let Some(mean) = self.averages[index / REVERSIONS_PER_AVERAGE].mean() else { continue };
+        for (index, (average, time)) in self.averages.iter().zip(REVERSIONS).enumerate().take(R) {
+            let Some(mean) = average.mean() else { continue };
             let (moved, change) = returns.towards((mean - lead.r) as f32, time);
             say(first + index, relative(line, lead, moved, change, h));
         }
@@ -400,13 +399,17 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize, const W: us
     /// What each expert's evidence must overcome at every horizon, as a log weight. A line that follows the filter has the benefit
     /// of the doubt; holding still would spoil every free-running clock for as long as nobody has seen it fail. The models are weighed
     /// elsewhere and stand here for experts of which nothing is known. A cycle, which says nothing as a rule, is heard by its share alone.
+    /// What is as steady as an oven is rare, and whatever is steady enough for now all filters of that kind foresee alike: together they would
+    /// count twice.
     pub fn handicap<const E: usize>() -> [f32; E] {
+        const STEADY: f32 = -0.5;
         const HOLD: f32 = -4.0;
         const STACKED: f32 = -3.0;
-        const REVERSION: f32 = -2.0;
+        const REVERSION: f32 = -1.3;
         let first = F + T * PER_TEMPERATURE;
         let holds = first..first + HOLDS;
         core::array::from_fn(|i| match i {
+            i if i < const { as_steady_as_an_oven(F) } => STEADY,
             i if holds.contains(&i) => HOLD,
             i if i >= E - 2 - W => STACKED,
             i if i >= holds.end => REVERSION,
@@ -459,20 +462,20 @@ impl<const Y: usize> Day<Y> {
     }
 }
 
-/// What a rate that changes exponentially has changed after some time, for six time constants: each half the one before.
+/// What a rate that changes exponentially has changed after some time, for five time constants: each half the one before.
 struct Returns {
     longest: f32,
     h: f32,
-    gone: [f32; 6],
+    gone: [f32; 5],
 }
 
 impl Returns {
-    const LONGEST: f32 = 28_800.0;
+    const LONGEST: f32 = 14_400.0;
 
     /// After `h` seconds; `scale` stretches the time constants.
     fn after(h: f32, scale: f32) -> Self {
         let longest = Self::LONGEST * scale;
-        let mut gone = [forgotten(h, longest); 6];
+        let mut gone = [forgotten(h, longest); 5];
         for i in 1..gone.len() {
             // exp(-2x) is the square of exp(-x).
             gone[i] = gone[i - 1] * (2.0 - gone[i - 1]);
@@ -501,8 +504,10 @@ fn relative(line: Line, f: &Kalman, moved: f32, change: f32, h: f32) -> Predicti
     Prediction { displacement: apart + slope * h + moved, slope: slope + change, variance: f.var_at(h) }
 }
 
-/// The assumed random-walk powers: from 1e-24 to 1e-15 (s/s)^2/s spread over the bank, in a small bank at most 2.5 decades apart,
-/// with more of the range left out below than above; shorter time scales wander more.
+/// The assumed random-walk powers: from 1e-26 to 1e-15 (s/s)^2/s spread over the bank, in a small bank at most 3.1 decades apart,
+/// with more of the range left out below than above; shorter time scales wander more. Below 1e-24 there are oven-controlled oscillators, and
+/// rates that go round and round in a room and come to nothing: behind exchanges that are good to a microsecond, a filter of 1e-24
+/// looks back over less than an hour.
 ///
 /// A filter whose assumption is more than a decade off either lags or follows the noise, and a few filters spread over
 /// everything are all far off most oscillators.
@@ -512,10 +517,19 @@ fn wander_power(index: usize, filters: usize, scale: f64) -> f32 {
     power / scale as f32
 }
 
+/// How many of them are below 1e-24.
+const fn as_steady_as_an_oven(filters: usize) -> usize {
+    let mut count = 0;
+    while count < filters && wander_decade(count, filters) < -24.0 {
+        count += 1;
+    }
+    count
+}
+
 /// Their decimal logarithms, before scaling.
-fn wander_decade(index: usize, filters: usize) -> f64 {
-    const DECADES: (f64, f64) = (-24.0, 9.0);
-    const WIDEST: f64 = 2.5;
+const fn wander_decade(index: usize, filters: usize) -> f64 {
+    const DECADES: (f64, f64) = (-26.0, 11.0);
+    const WIDEST: f64 = 3.1;
     const LEFT_OUT_BELOW: f64 = 2.0 / 3.0;
     let steps = filters.saturating_sub(1) as f64;
     let step = if filters > 1 { (DECADES.1 / steps).min(WIDEST) } else { 0.0 };

@@ -321,7 +321,7 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
     }
 
     /// The bank was wrong by `error` s, having claimed a `deviation`, s, and expert `i` by `errors(i)`: what would the stacked ones have
-    /// added, one after the other?
+    /// added, [one after the other](Self::in_turn)?
     fn learn_shares(
         &mut self,
         mut error: f32,
@@ -330,7 +330,8 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
         importance: f32,
         keep: f32,
     ) {
-        for (slot, share) in self.shares.iter_mut().enumerate() {
+        for slot in Self::in_turn() {
+            let share = &mut self.shares[slot];
             let away = errors(stacked::<E>(slot, L)) - error;
             let away = if slot < MODELS { without_little(away, deviation) } else { away };
             if away.is_finite() {
@@ -338,6 +339,12 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
                 error += share.share * away;
             }
         }
+    }
+
+    /// The stacked experts in the order in which they add to the bank. The models come last: whatever they say, a pattern and a cycle
+    /// have the share that they have without them.
+    fn in_turn() -> impl Iterator<Item = usize> {
+        (MODELS..L).chain(0..MODELS)
     }
 
     /// The shares, with what those of the next shorter horizon say.
@@ -441,7 +448,8 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
     pub(super) fn fuse(&self, log_weight: &[f32; E], opinions: &Opinions<E>) -> Fused {
         let bank = self.fuse_bank(log_weight, opinions);
         let mut fused = bank;
-        for (slot, share) in self.shares.iter().enumerate() {
+        for slot in Self::in_turn() {
+            let share = &self.shares[slot];
             let (i, is_model) = (stacked::<E>(slot, L), slot < MODELS);
             // Models speak of what is to be added to the bank.
             let from = if is_model { (bank.displacement, bank.slope) } else { (0.0, 0.0) };

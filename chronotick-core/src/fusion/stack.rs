@@ -28,7 +28,7 @@ const STACKED: usize = 4;
 const AT_FIRST: [f32; STACKED] = [0.0, 0.2, 0.0, 0.0];
 /// Parts of the shares' sampling errors that are taken off. In simulated worlds the near model knows little that the bank does not, so
 /// that what looks like it is more often luck.
-const DOUBT: [f32; STACKED] = [1.0, 0.2, 0.5, 0.5];
+const DOUBT: [f32; STACKED] = [1.0, 0.0, 0.5, 0.5];
 /// Part of their forecasts' overlap in which what they add repeats itself: the far model is asked again long before it is over, and a
 /// day goes on meanwhile, while a cycle that is mistaken is so all the way round.
 const REPEATED: [f32; STACKED] = [1.0, 0.5, 0.5, 1.0];
@@ -37,7 +37,7 @@ const ELSEWHERE: f32 = 0.5;
 /// Where an untested model is too bold, in claimed deviations of the bank. On a day that the bank knows nothing of, it is off by three.
 const BOLD: f32 = 5.0;
 /// The square of what is little, in the same unit: half of it is left of a correction as large as that.
-const LITTLE: f32 = 0.1;
+const LITTLE: f32 = 0.36;
 /// Independent forecasts of its shortest horizon after which a model is half believed to be what it is expected to be.
 const NEW: f32 = 8.0;
 /// The share below which a model is not worth following.
@@ -197,7 +197,7 @@ mod tests {
         let left = |away| without_little(away, 1e-6) / away;
         assert!(left(3e-8) < 0.01 && left(-3e-8) < 0.01);
         assert!((left(1e-6) - 1.0 / (1.0 + LITTLE)).abs() < 1e-6);
-        assert!(left(1e-5) > 0.99 && left(-1e-2) > 0.99);
+        assert!(left(1e-5) > 0.99 && left(-1e-2) > 0.99 && left(3e-7) < 0.25);
         for (away, deviation) in [(0.0, 1e-6), (0.0, 0.0), (1e-30, 1e-30)] {
             assert!(without_little(away, deviation).abs() <= away, "{away} {deviation}");
         }

@@ -273,7 +273,7 @@ mod tests {
     fn the_shares_of_all_kinds_add_up() {
         let experts = experts(&Pipeline::new(chronotick_core::Config::default()));
         assert_eq!(experts.horizons_s.len(), HORIZONS.len());
-        assert_eq!(experts.families.iter().map(|family| family.experts).sum::<usize>(), 36);
+        assert_eq!(experts.families.iter().map(|family| family.experts).sum::<usize>(), 35);
         for node in 0..HORIZONS.len() {
             let sum: f64 = experts.families.iter().map(|family| family.weights[node]).sum();
             // Weights are f32.
