@@ -27,7 +27,7 @@ const STACKED: usize = 4;
 /// What the shares are expected to be before anything is known of them.
 const AT_FIRST: [f32; STACKED] = [0.0, 0.2, 0.0, 0.0];
 /// Parts of the shares' sampling errors that are taken off. In simulated worlds the near model knows little that the bank does not, so
-/// that what looks like it is more often luck.
+/// that what looks like it is more often luck. Of the far one's nothing is: what is little has been drawn to nothing already.
 const DOUBT: [f32; STACKED] = [1.0, 0.0, 0.5, 0.5];
 /// Part of their forecasts' overlap in which what they add repeats itself: the far model is asked again long before it is over, and a
 /// day goes on meanwhile, while a cycle that is mistaken is so all the way round.
@@ -43,7 +43,7 @@ const NEW: f32 = 8.0;
 /// The share below which a model is not worth following.
 const TOLL: f32 = 0.1;
 /// Part of the means that is taken out of what speaks for a model.
-const CENTRED: [f32; STACKED] = [0.8, 0.45, 0.45, 0.45];
+const CENTRED: [f32; STACKED] = [0.8, 0.8, 0.45, 0.45];
 /// What is left of the bank's errors counts for at least this part of them: overlapping forecasts fit each other too well.
 const LEFT: f32 = 0.5;
 
