@@ -368,7 +368,8 @@ mod tests {
     fn what_a_longer_horizon_has_seen_is_told_to_the_shorter_one() {
         let seen = learnt(4e-6, 1e-6, 0.0, 300).scales(&Scales::ANY);
         let told = Scales::FIRST.and(&seen.behind(256.0)).half_width();
-        assert!(told > 1.4 * Scales::FIRST.half_width(), "{told}");
+        // The claim was a fourth of what errors were.
+        assert!(told > 3.5 && told > 1.4 * Scales::FIRST.half_width(), "{told}");
         let not_told = Scales::FIRST.and(&seen.behind(4096.0)).half_width();
         assert!((not_told / Scales::FIRST.half_width() - 1.0).abs() < 1e-5, "{not_told}");
     }
