@@ -23,8 +23,11 @@ pub struct Chronyd {
 impl Chronyd {
     /// Starts one on a free port, `fake` being what faketime makes of its clock ("+0.5s"). `None` where chronyd or faketime is
     /// missing.
+    ///
+    /// # Panics
+    /// When it does not answer.
     pub fn start(folder: &Folder, fake: Option<&str>) -> Option<Self> {
-        Self::configured(folder, fake, free_port(), "")
+        Self::answering(folder, fake, free_port, "")
     }
 
     /// The same on `port`, with more lines of configuration.
@@ -32,11 +35,26 @@ impl Chronyd {
     /// # Panics
     /// When it does not answer.
     pub fn configured(folder: &Folder, fake: Option<&str>, port: u16, more: &str) -> Option<Self> {
+        Self::answering(folder, fake, || port, more)
+    }
+
+    /// One that has answered. It is tried three times: another process may have taken its port by then, and faketime does not
+    /// start where a killed one of the same process number has left its shared memory.
+    fn answering(folder: &Folder, fake: Option<&str>, port: impl Fn() -> u16, more: &str) -> Option<Self> {
         let lines = format!("cmdport 0\nbindcmdaddress /\nlocal stratum 1\n{more}");
-        let started = Self::unheard(folder, fake, port, &lines)?;
-        let answered = within(Duration::from_secs(30), || exchange(port));
-        assert!(answered.is_some(), "chronyd does not answer on port {port}");
-        Some(started)
+        let mut said = String::new();
+        for _ in 0..3 {
+            let mut started = Self::unheard(folder, fake, port(), &lines)?;
+            let over = within(Duration::from_secs(30), || {
+                exchange(started.port).map(|_| true).or_else(|| started.process.is_over().then_some(false))
+            });
+            if over == Some(true) {
+                return Some(started);
+            }
+            let log = folder.path().join(format!("chronyd-{}.log", started.port));
+            said += &std::fs::read_to_string(log).unwrap_or_default();
+        }
+        panic!("chronyd does not answer, it says:\n{said}");
     }
 
     /// One on `port` that is nobody's server yet: `lines` say where its time comes from.
@@ -57,7 +75,8 @@ impl Chronyd {
         // Who is not root cannot become anybody else, and need not.
         let user: &[&str] = if rustix::process::geteuid().is_root() { &["-u", "root"] } else { &["-U"] };
         command.args(["-x", "-d"]).args(user).arg("-f").arg(file);
-        Some(Self { port, process: Running::start(&mut command) })
+        let log = folder.path().join(format!("chronyd-{port}.log"));
+        Some(Self { port, process: Running::logged(&mut command, &log) })
     }
 }
 

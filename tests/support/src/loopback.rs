@@ -102,13 +102,22 @@ impl Running {
         Self(child.unwrap_or_else(|cause| panic!("cannot start {command:?}: {cause}")))
     }
 
-    /// Ends it at once. A program such as faketime may run its peer as a child, so the whole group goes.
+    /// Whether it has ended by itself.
+    pub fn is_over(&mut self) -> bool {
+        self.0.try_wait().is_ok_and(|status| status.is_some())
+    }
+
+    /// Ends it at once. A program such as faketime may run its peer as a child, so the whole group goes, and so does what a
+    /// killed faketime leaves behind, which would keep the next one of that process number from starting.
     pub fn kill(&mut self) {
         let group = rustix::process::Pid::from_child(&self.0);
         // Gone already: as wished.
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         let _ = self.0.kill();
         let _ = self.0.wait();
+        for left in ["sem.faketime_sem", "faketime_shm"] {
+            let _ = std::fs::remove_file(format!("/dev/shm/{left}_{}", self.0.id()));
+        }
     }
 }
 

@@ -70,6 +70,8 @@ struct Run<'a> {
     /// Conflicts that the core had reported when a liar last had the majority of those heard: what it was confined to then
     /// is promised again only once the core has noticed and forgotten it.
     poisoned: Option<u32>,
+    /// What is served is still what a daemon that was poisoned has left.
+    inherited: bool,
     /// When no more of those that spoke were honest than lied.
     murky: Option<Timestamp<Local>>,
     /// Whether a liar has ever had the majority.
@@ -135,6 +137,7 @@ fn started(scenario: &Scenario) -> Run<'_> {
         spacing: polls,
         gaps: VecDeque::new(),
         poisoned: None,
+        inherited: false,
         murky: None,
         ever_poisoned: false,
         noticed: false,
@@ -190,8 +193,7 @@ impl Run<'_> {
             if let Some((_, what)) = interruptions.next_if(|i| i.0 <= elapsed) {
                 self.interrupt(what, truth.local, elapsed);
             }
-            let true_offset = Offset::from_nanos(truth.offset.as_nanos().saturating_add(self.base));
-            self.step(truth.local, true_offset, elapsed);
+            self.step(truth.local, Offset::from_nanos(truth.offset.as_nanos().saturating_add(self.base)), elapsed);
         }
         self.outcome.conflicts = self.pipeline.bound_conflicts();
         if !self.scenario.promised
@@ -354,16 +356,14 @@ impl Run<'_> {
         self.last_sample = None;
         self.last_widths = None;
         self.heard.fill(None);
-        self.poisoned = None;
+        self.inherited |= self.poisoned.take().is_some();
         match what {
             Interruption::Crash => {
                 self.outcome.conflicts += self.pipeline.bound_conflicts();
                 *self.pipeline = Pipeline::new(self.config);
                 let config = served::Config::default();
-                self.served = match self.served.record() {
-                    Some(record) => Served::resume(config, *record),
-                    None => Served::new(config),
-                };
+                let left = self.served.record();
+                self.served = left.map_or_else(|| Served::new(config), |record| Served::resume(config, *record));
             }
             Interruption::Suspend(seconds) => {
                 self.base = self.base.saturating_add(Span::from_secs_f64(seconds).as_nanos());
@@ -489,6 +489,7 @@ impl Run<'_> {
 
     fn publish(&mut self, now: Timestamp<Local>, elapsed: f64) {
         let Some(target) = self.pipeline.target(now) else { return };
+        self.inherited = false;
         let old = self.served.record().copied();
         let new = self.served.update(&self.leaps.serve(target));
         if let Some(old) = old.filter(|old| old.epoch == new.epoch) {
@@ -516,7 +517,7 @@ impl Run<'_> {
             self.violate(Law::Monotone, elapsed, format!("{last:?} then {:?}", reading.utc));
         }
         self.last_reading = Some((reading.epoch, reading.utc));
-        if reading.tier != Tier::Raw && self.is_promised() {
+        if reading.tier != Tier::Raw && self.is_promised() && !self.inherited {
             // The truth moves by its rate until the reading: a millisecond at 200 ppm.
             let slack = Span::from_nanos(300);
             let leapt = self.wire.as_ref().map_or(0, |wire| wire.leapt(at.to_utc(truth)));
