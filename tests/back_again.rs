@@ -55,6 +55,27 @@ fn servers_are_believed_again_after_the_oscillator_broke_its_assumptions() {
     }
 }
 
+/// Alone with one that tells the truth, a liar of 13 ms pulls the clock away at a rate that it is not. Once the others contradict that rate,
+/// what they said minutes before is not moved by it any more.
+#[test]
+fn a_rate_that_was_a_lie_moves_no_vote_once_it_is_found_out() {
+    let mut pipeline: Pipeline = Pipeline::new(Config { sources: 3, ..Config::default() });
+    let mut found_out = 0;
+    for (now, source) in
+        [(0, 0), (23, 2), (60, 0), (62, 1), (85, 2), (123, 0), (126, 1), (151, 2), (183, 0), (190, 1), (214, 2)]
+    {
+        let (offset, half) = [(13_000_000, 70_000), (700_000, 48_000_000), (0, 1_900_000)][usize::from(source)];
+        let sample = Sample { root_distance: Span::from_nanos(half), ..sample(now, source, offset) };
+        let _ = pipeline.handle_sample(at(now), &sample);
+        if pipeline.bound_conflicts() > 0 {
+            found_out += 1;
+            let told = pipeline.estimate(at(now)).unwrap();
+            assert!(told.offset.as_nanos().abs() <= told.bound.half_width().as_nanos(), "{now} s: {told:?}");
+        }
+    }
+    assert!(found_out > 3, "{found_out}");
+}
+
 /// A liar cannot make the others' assumptions look broken.
 #[test]
 fn one_liar_breaks_no_assumption() {

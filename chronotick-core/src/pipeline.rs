@@ -204,6 +204,7 @@ impl<
         };
         if !self.hard.update(at, low, high) {
             self.conflict_shown = CONFLICT_SHOWN;
+            self.begin_bound_afresh(at);
         }
         self.conflict_shown = self.conflict_shown.saturating_sub(1);
         let trust = self.sources.filters[usize::from(sample.source.0)].observe(sample.delay);
@@ -414,6 +415,17 @@ impl<
             Ok(_) => Err(SampleError::Outvoted),
             Err(Undecided::Waiting) => Err(SampleError::AwaitingMajority),
             Err(Undecided::NoMajority) => Err(SampleError::NoMajority),
+        }
+    }
+
+    /// The bound has been contradicted. What the other sources have said was moved to `at` by rates that rested on it, and is by any that
+    /// the oscillator can have.
+    fn begin_bound_afresh(&mut self, at: Timestamp<Local>) {
+        // One source alone has just been asked.
+        if S > 1
+            && let Ok((low, high)) = self.sources.selection.reconsider(at, self.hard.rates())
+        {
+            self.hard.begin(at, low, high);
         }
     }
 
