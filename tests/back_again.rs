@@ -59,7 +59,8 @@ fn servers_are_believed_again_after_the_oscillator_broke_its_assumptions() {
 /// what they said minutes before is not moved by it any more.
 #[test]
 fn a_rate_that_was_a_lie_moves_no_vote_once_it_is_found_out() {
-    let mut pipeline: Pipeline = Pipeline::new(Config { sources: 3, ..Config::default() });
+    // A fourth is never heard.
+    let mut pipeline: Pipeline = Pipeline::new(Config { sources: 4, ..Config::default() });
     let mut found_out = 0;
     for (now, source) in
         [(0, 0), (23, 2), (60, 0), (62, 1), (85, 2), (123, 0), (126, 1), (151, 2), (183, 0), (190, 1), (214, 2)]
@@ -74,6 +75,30 @@ fn a_rate_that_was_a_lie_moves_no_vote_once_it_is_found_out() {
         }
     }
     assert!(found_out > 3, "{found_out}");
+}
+
+/// Of three servers a liar and a vague one are heard at the start, and are of one mind. What they have decided is no longer believed once the
+/// third is heard, which would never contradict it.
+#[test]
+fn what_some_have_decided_is_decided_anew_when_all_are_heard() {
+    let mut pipeline: Pipeline = Pipeline::new(Config { sources: 3, ..Config::default() });
+    for i in 0..200_i64 {
+        let (now, source) = (i * 5, i % 3);
+        let (offset, half) =
+            [(13_000_000, 70_000), (700_000, 48_000_000), (0, 1_900_000)][usize::try_from(source).unwrap()];
+        let silent = source == 2 && now < 60;
+        let sample =
+            Sample { root_distance: Span::from_nanos(half), ..sample(now, u8::try_from(source).unwrap(), offset) };
+        if !silent {
+            let _ = pipeline.handle_sample(at(now), &sample);
+        }
+        if now >= 15 {
+            let told = pipeline.estimate(at(now)).unwrap();
+            let (off, bound) = (told.offset.as_nanos().abs(), told.bound.half_width().as_nanos());
+            assert_eq!(off <= bound, now >= 70, "{now} s: {told:?}");
+        }
+    }
+    assert_eq!(pipeline.bound_conflicts(), 0);
 }
 
 /// A liar cannot make the others' assumptions look broken.

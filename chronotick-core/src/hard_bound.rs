@@ -90,13 +90,6 @@ impl HardBound {
         agrees
     }
 
-    /// The offset at `at` lies between `low` and `high`, and what was known before is void.
-    pub fn begin(&mut self, at: Timestamp<Local>, low: Offset, high: Offset) {
-        self.forget_rates();
-        let confined = Confined { at, low, high };
-        (self.now, self.anchor) = (Some(confined), Some(confined));
-    }
-
     /// How far the truth can be from `served` at `at`; without limit before the first exchange.
     pub fn half_width(&self, at: Timestamp<Local>, served: Offset) -> Span {
         let Some(now) = self.now else { return Span::MAX };

@@ -21,7 +21,7 @@ use crate::hard_bound::HardBound;
 use crate::opinions::Opinions;
 use crate::sample::{Sample, SampleError, SourceId};
 use crate::sample_filter::Trust;
-use crate::selection::{Selection, Undecided, Verdict};
+use crate::selection::{Undecided, Verdict};
 use crate::sources::Sources;
 use crate::units::{Local, Offset, Rate, Span, Timestamp, Variance};
 use crate::window::Window;
@@ -204,7 +204,10 @@ impl<
         };
         if !self.hard.update(at, low, high) {
             self.conflict_shown = CONFLICT_SHOWN;
-            self.begin_bound_afresh(at);
+            if S > 1 {
+                // Whoever is heard has a vote, and a majority that there was is one by any rate.
+                let _ = self.begin_bound_afresh(at);
+            }
         }
         self.conflict_shown = self.conflict_shown.saturating_sub(1);
         let trust = self.sources.filters[usize::from(sample.source.0)].observe(sample.delay);
@@ -377,6 +380,11 @@ impl<
         self.sources.selection.verdict(source)
     }
 
+    /// Whether all sources that are expected have been heard since the start, and a majority has decided: what fewer had decided is then given up.
+    pub const fn has_heard_all(&self) -> bool {
+        self.sources.selection.is_whole()
+    }
+
     /// How often the assumptions behind the hard bound were caught broken.
     pub const fn bound_conflicts(&self) -> u32 {
         self.hard.conflicts()
@@ -398,35 +406,40 @@ impl<
 
     /// Where the offset lies, by `sample` and the latest of the other sources.
     fn believe(&mut self, sample: &Sample) -> Result<(Offset, Offset), SampleError> {
-        let (at, selection) = (sample.local, &mut self.sources.selection);
-        let selected = |selection: &Selection<S>| selection.verdict(sample.source) == Some(Verdict::Selected);
-        let mut hull = selection.vote(sample.source, at, self.hard.interval(sample), self.hard.rates());
+        let at = sample.local;
+        let selected = |pipeline: &Self| pipeline.verdict(sample.source) == Some(Verdict::Selected);
+        let was_whole = self.sources.selection.is_whole();
+        let (interval, rates) = (self.hard.interval(sample), self.hard.rates());
+        let mut hull = self.sources.selection.vote(sample.source, at, interval, rates);
         // One source alone is always believed.
-        let refused = S > 1 && (hull.is_err() || !selected(selection));
-        if refused && selection.most_contradict_themselves(at) {
+        let refused = S > 1 && (hull.is_err() || !selected(self));
+        if refused && self.sources.selection.most_contradict_themselves(at) {
             // The oscillator has broken its assumptions: judged by these, honest servers would refuse each other for as long as it does.
             self.hard.contradicted();
             self.conflict_shown = CONFLICT_SHOWN;
-            hull = selection.reconsider(at, self.hard.rates());
+            hull = self.begin_bound_afresh(at);
+        } else if S > 1 && !was_whole && self.sources.selection.is_whole() {
+            // Those who were heard before may have been as many liars as not.
+            hull = self.begin_bound_afresh(at);
         }
         self.sources.undecided = hull.err();
         match hull {
-            Ok(hull) if selected(selection) => Ok(hull),
+            Ok(hull) if selected(self) => Ok(hull),
             Ok(_) => Err(SampleError::Outvoted),
             Err(Undecided::Waiting) => Err(SampleError::AwaitingMajority),
             Err(Undecided::NoMajority) => Err(SampleError::NoMajority),
         }
     }
 
-    /// The bound has been contradicted. What the other sources have said was moved to `at` by rates that rested on it, and is by any that
-    /// the oscillator can have.
-    fn begin_bound_afresh(&mut self, at: Timestamp<Local>) {
-        // One source alone has just been asked.
-        if S > 1
-            && let Ok((low, high)) = self.sources.selection.reconsider(at, self.hard.rates())
-        {
-            self.hard.begin(at, low, high);
+    /// Confines the offset to what the latest of the sources say together and to nothing else. They are moved to `at` by any rate that the
+    /// oscillator can have: those that it was confined to rested on what is given up.
+    fn begin_bound_afresh(&mut self, at: Timestamp<Local>) -> Result<(Offset, Offset), Undecided> {
+        self.hard.reset();
+        let hull = self.sources.selection.reconsider(at, self.hard.rates());
+        if let Ok((low, high)) = hull {
+            self.hard.update(at, low, high);
         }
+        hull
     }
 
     /// One by one: an array of them would be a kilobyte of zeros in the program.

@@ -11,7 +11,8 @@
 //!
 //! **The first to speak.** Alone, a source is its own majority, and of three a liar may be heard first. So where three or more are
 //! expected nobody is believed until all have been heard, or a majority of them and [`MOST_WAIT`] has passed, or [`ANY_WAIT`] has.
-//! Only then can an absent honest source be missed, and [`Selection::is_short`] says so.
+//! Only then can an absent honest source be missed, and [`Selection::is_short`] says so. What fewer have decided is decided anew when all
+//! have been heard: [`Selection::is_whole`].
 //!
 //! **Sources that contradict themselves.** What the oscillator can have drifted is an assumption. Where it is broken, the intervals of honest
 //! sources that are heard at different instants miss each other, and each misses its own earlier one: if more than half do, it is not the
@@ -43,6 +44,8 @@ pub struct Selection<const S: usize> {
     opened: bool,
     /// Whether fewer than a majority of the expected sources had been heard at the last vote.
     short: bool,
+    /// Whether all expected sources have ever been heard when there was a majority.
+    whole: bool,
 }
 
 /// Why a vote had no outcome.
@@ -101,7 +104,7 @@ impl<const S: usize> Selection<S> {
 
     /// Nobody of `expected` sources has voted.
     pub const fn expecting(expected: usize) -> Self {
-        Self { votes: [None; S], expected, first: None, opened: false, short: false }
+        Self { votes: [None; S], expected, first: None, opened: false, short: false, whole: false }
     }
 
     /// Takes in the interval of `source` at `at` and judges all. `rates` are the lowest and highest rate the oscillator can have.
@@ -131,8 +134,8 @@ impl<const S: usize> Selection<S> {
 
     /// Whether more than half of the sources have contradicted what they said before.
     pub fn most_contradict_themselves(&self, at: Timestamp<Local>) -> bool {
-        let voters = || self.votes.iter().flatten().filter(|vote| at.since(vote.at) <= SILENT);
-        2 * voters().filter(|vote| vote.contradicts).count() > voters().count()
+        let contradict = |vote: &&Vote| vote.contradicts && at.since(vote.at) <= SILENT;
+        2 * self.votes.iter().flatten().filter(contradict).count() > self.heard(at)
     }
 
     /// Judges all once more, by other `rates` than those that made sources contradict themselves: see [`Selection::vote`].
@@ -146,6 +149,7 @@ impl<const S: usize> Selection<S> {
 
     fn judge(&mut self, at: Timestamp<Local>, rates: (Rate, Rate)) -> Result<(Offset, Offset), Undecided> {
         let hull = if self.is_open(at) { self.majority(at, rates) } else { None };
+        self.whole |= hull.is_some() && self.heard(at) >= self.expected;
         for vote in self.votes.iter_mut().flatten() {
             let (low, high) = vote.aged(at, rates);
             vote.verdict = match hull {
@@ -167,6 +171,12 @@ impl<const S: usize> Selection<S> {
         self.short
     }
 
+    /// Whether all expected sources have been heard at once, and a majority of them has decided. Before, the hull may be that of a liar and of
+    /// one other source that is too vague to contradict it.
+    pub const fn is_whole(&self) -> bool {
+        self.whole
+    }
+
     /// The latest verdict on `source`; `None` if it has never been heard.
     pub fn verdict(&self, source: SourceId) -> Option<Verdict> {
         self.votes.get(usize::from(source.0)).copied().flatten().map(|vote| vote.verdict)
@@ -180,13 +190,18 @@ impl<const S: usize> Selection<S> {
     /// Whether enough has been heard at `at` to decide.
     fn is_open(&mut self, at: Timestamp<Local>) -> bool {
         let first = *self.first.get_or_insert(at);
-        let heard = self.votes.iter().flatten().filter(|vote| at.since(vote.at) <= SILENT).count();
+        let heard = self.heard(at);
         let most = heard > self.expected / 2;
         let waited = at.since(first);
         let all = heard >= self.expected;
         self.opened |= self.expected < 3 || all || most && waited >= MOST_WAIT || waited >= ANY_WAIT;
         self.short = self.opened && self.expected >= 3 && !most;
         self.opened
+    }
+
+    /// How many sources have a vote.
+    fn heard(&self, at: Timestamp<Local>) -> usize {
+        self.votes.iter().flatten().filter(|vote| at.since(vote.at) <= SILENT).count()
     }
 
     /// Forgets the vote of `source`.
@@ -199,7 +214,7 @@ impl<const S: usize> Selection<S> {
     /// The hull of all points covered by more than half of the voters.
     fn majority(&self, at: Timestamp<Local>, rates: (Rate, Rate)) -> Option<(Offset, Offset)> {
         let voters = || self.votes.iter().flatten().filter(|vote| at.since(vote.at) <= SILENT);
-        let needed = voters().count() / 2 + 1;
+        let needed = self.heard(at) / 2 + 1;
         let covered = |point: Offset| {
             voters().map(|vote| vote.aged(at, rates)).filter(|&(low, high)| low <= point && point <= high).count()
         };

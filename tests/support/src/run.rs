@@ -18,7 +18,7 @@ use rand::RngExt;
 use crate::answers::Answers;
 use crate::laws::{Law, Violation};
 use crate::outcome::{EXPERTS, HORIZONS, Outcome, Tally};
-use crate::scenario::{Interruption, Scenario};
+use crate::scenario::{Interruption, Scenario, is_honest};
 use crate::wire::{Heard, Line, Wire};
 
 /// Seconds between freezes.
@@ -68,8 +68,9 @@ struct Run<'a> {
     /// When each server was last heard since the start.
     heard: Vec<Option<Timestamp<Local>>>,
     /// Conflicts that the core had reported when a liar last had the majority of those heard: what it was confined to then
-    /// is promised again only once the core has noticed and forgotten it.
+    /// is promised again only once the core has noticed and forgotten it, or has heard all servers for the first time.
     poisoned: Option<u32>,
+    whole: bool,
     /// What is served is still what a daemon that was poisoned has left.
     inherited: bool,
     /// When no more of those that spoke were honest than lied.
@@ -137,6 +138,7 @@ fn started(scenario: &Scenario) -> Run<'_> {
         spacing: polls,
         gaps: VecDeque::new(),
         poisoned: None,
+        whole: false,
         inherited: false,
         murky: None,
         ever_poisoned: false,
@@ -145,13 +147,8 @@ fn started(scenario: &Scenario) -> Run<'_> {
         began: 0.0,
         budgets: VecDeque::new(),
         heard: vec![None; scenario.world.servers.len()],
-        unseen: Span::from_secs_f64(unseen(scenario)),
+        unseen: Span::from_secs_f64(scenario.unseen()),
     }
-}
-
-fn is_honest(scenario: &Scenario, sample: &Sample) -> bool {
-    let conduct = scenario.world.servers.get(usize::from(sample.source.0)).map(|server| server.conduct);
-    matches!(conduct, Some(Conduct::Honest | Conduct::Silent { .. }))
 }
 
 /// How long the bound stays within 10 ms if nothing more arrives.
@@ -159,14 +156,6 @@ fn room(target: &Target) -> Span {
     let slack = Span::from_millis(10).saturating_sub(target.bound.half_width()).as_secs_f64();
     let growth = target.bound_growth.value();
     if growth > 0.0 { Span::from_secs_f64(slack.max(0.0) / growth) } else { Span::ZERO }
-}
-
-/// Of one server its asymmetry; several servers together can tell some of it, and are judged by the truth.
-fn unseen(scenario: &Scenario) -> f64 {
-    match &scenario.world.servers[..] {
-        [only] => only.unseen(),
-        _ => 0.0,
-    }
 }
 
 impl Run<'_> {
@@ -293,6 +282,8 @@ impl Run<'_> {
             *heard = Some(sample.local);
         }
         self.judge_servers(now);
+        let begun = |pipeline: &Pipeline| (pipeline.bound_conflicts(), pipeline.has_heard_all());
+        let before = begun(&self.pipeline);
         match self.pipeline.handle_sample(now, sample) {
             Ok(()) => {
                 if nonsense {
@@ -311,7 +302,7 @@ impl Run<'_> {
                 if self.budgets.len() == RESTS_ON {
                     self.budgets.pop_front();
                 }
-                let honest = is_honest(self.scenario, sample);
+                let honest = self.scenario.is_honest(sample.source);
                 self.budgets.push_back((sample.error_bound(), honest));
                 self.silence_since = sample.local;
                 if let (Some(wire), Some(target)) = (&mut self.wire, self.pipeline.target(now)) {
@@ -322,10 +313,11 @@ impl Run<'_> {
             Err(error) => {
                 let outvoted = matches!(error, SampleError::NoMajority | SampleError::Outvoted);
                 self.noticed |= outvoted;
-                if outvoted && is_honest(self.scenario, sample) && self.is_promised() {
+                if outvoted && self.scenario.is_honest(sample.source) && self.is_promised() {
                     self.violate(Law::Heard, elapsed, format!("{error}: {sample:?}"));
                 }
-                false
+                // Whoever is refused may be what the bound begins afresh with.
+                before != begun(&self.pipeline)
             }
         }
     }
@@ -357,6 +349,7 @@ impl Run<'_> {
         self.last_widths = None;
         self.heard.fill(None);
         self.inherited |= self.poisoned.take().is_some();
+        self.whole = false;
         match what {
             Interruption::Crash => {
                 self.outcome.conflicts += self.pipeline.bound_conflicts();
@@ -375,8 +368,8 @@ impl Run<'_> {
         }
     }
 
-    /// Whether the bound is promised at `now`: of the servers heard, most are honest, and have been since the start or since
-    /// the core last noticed a contradiction. Before the others have spoken, a liar is all there is.
+    /// Whether the bound is promised at `now`: of the servers heard, most are honest, and have been since the start, since all were
+    /// heard or since the core last noticed a contradiction. Before the others have spoken, a liar is all there is.
     fn is_promised(&self) -> bool {
         self.scenario.promised && self.poisoned.is_none()
     }
@@ -385,10 +378,7 @@ impl Run<'_> {
     fn voters(&self, since: Timestamp<Local>) -> (usize, usize) {
         let servers = self.scenario.world.servers.iter().zip(&self.heard);
         let voters = servers.filter(|(_, heard)| heard.is_some_and(|at| at >= since));
-        voters.fold((0, 0), |(count, lying), (server, _)| {
-            let honest = matches!(server.conduct, Conduct::Honest | Conduct::Silent { .. });
-            (count + 1, lying + usize::from(!honest))
-        })
+        voters.fold((0, 0), |(count, lying), (server, _)| (count + 1, lying + usize::from(!is_honest(server.conduct))))
     }
 
     fn judge_servers(&mut self, now: Timestamp<Local>) {
@@ -396,12 +386,14 @@ impl Run<'_> {
         const VOTES: Span = Span::from_secs(4 * 3600);
         let (count, lying) = self.voters(now.saturating_sub(VOTES));
         let conflicts = self.pipeline.bound_conflicts();
+        let whole = self.pipeline.has_heard_all();
         if lying > 0 && 2 * lying >= count {
             self.poisoned = Some(conflicts);
             self.ever_poisoned = true;
-        } else if self.poisoned.is_some_and(|before| conflicts > before) {
+        } else if self.poisoned.is_some_and(|before| conflicts > before) || whole && !self.whole {
             self.poisoned = None;
         }
+        self.whole |= whole;
     }
 
     /// What servers ask for they get.

@@ -1,6 +1,7 @@
 //! What happens in one run: the world, the servers' conduct, the faults and their instants, all from one seed.
 
 use chronotick_core::leap::LeapSecond;
+use chronotick_core::sample::SourceId;
 use chronotick_host::sim::kinds::{Kind, Split};
 use chronotick_host::sim::network::{Conduct, ServerParams};
 use chronotick_host::sim::stream;
@@ -145,10 +146,29 @@ const SECOND: i64 = 1_000_000_000;
 /// days before 64-bit nanoseconds end (2262).
 pub const EDGES: [i64; 5] = [0, 2_085_978_496, 2_147_483_648, 4_294_967_296, i64::MAX / SECOND - 2 * 86_400];
 
+/// Whether a server tells the truth as long as it says anything.
+pub(crate) const fn is_honest(conduct: Conduct) -> bool {
+    matches!(conduct, Conduct::Honest | Conduct::Silent { .. })
+}
+
 impl Scenario {
     /// The run that `seed` stands for, `hours` long.
     pub fn new(seed: u64, hours: f64) -> Self {
         Self::of_family(Family::of(seed), seed, hours)
+    }
+
+    /// Whether `source` tells the truth as long as it says anything.
+    pub fn is_honest(&self, source: SourceId) -> bool {
+        self.world.servers.get(usize::from(source.0)).is_some_and(|server| is_honest(server.conduct))
+    }
+
+    /// What no exchange can tell from the offset, s. Of one server its asymmetry; several servers together can tell some of it, and are
+    /// judged by the truth.
+    pub fn unseen(&self) -> f64 {
+        match &self.world.servers[..] {
+            [only] => only.unseen(),
+            _ => 0.0,
+        }
     }
 
     /// The run of a given family.

@@ -9,12 +9,12 @@ use chronotick_core::units::{Local, Span, Temperature, Timestamp, Utc};
 use chronotick_host::ntp::client::{Association, Refusal, Request, Settings};
 use chronotick_host::ntp::packet::{Kiss, Leap, NtpShort, NtpTimestamp, Packet, mode};
 use chronotick_host::ntp::poll::Limits;
-use chronotick_host::sim::network::{Conduct, Server, ServerParams};
+use chronotick_host::sim::network::{Server, ServerParams};
 use chronotick_host::sim::world::START;
 use chronotick_host::sim::{Random, stream};
 use rand::RngExt;
 
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, is_honest};
 
 const SECOND: i64 = 1_000_000_000;
 /// How long the client waits for an answer.
@@ -106,7 +106,7 @@ impl Wire {
         let peers = scenario.world.servers.iter().enumerate().map(|(index, params)| Peer {
             association: Association::new(settings(params, wiring)),
             server: Server::new(*params, stream(scenario.seed, &format!("server {index}"))),
-            is_honest: matches!(params.conduct, Conduct::Honest | Conduct::Silent { .. }),
+            is_honest: is_honest(params.conduct),
             under_way: Vec::new(),
             denied: false,
             relief: START,
