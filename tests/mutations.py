@@ -60,7 +60,7 @@ MISTAKES = [
     ("one liar makes all look wrong", CORE + "selection.rs",
      "2 * voters().filter(|vote| vote.contradicts).count() > voters().count()", "voters().any(|vote| vote.contradicts)", "back_again"),
     ("old votes moved by a contradicted rate", CORE + "pipeline.rs", "let _ = self.begin_bound_afresh(at);", "", "back_again"),
-    ("what a liar and a vague server have decided kept", CORE + "pipeline.rs", "!was_whole && self.sources.selection.is_whole()", "false",
+    ("what a liar and a vague server have decided kept", CORE + "pipeline.rs", "self.electorate() > electorate", "false",
      "back_again"),
     ("forecasts that never run out", CORE + "forecast.rs", "at > self.until", "false", "back_again"),
     ("patient after an outage", CORE + "pipeline.rs", "dt.min(track.patience(self.config.holdover_after))", "dt", "back_again"),

@@ -380,9 +380,9 @@ impl<
         self.sources.selection.verdict(source)
     }
 
-    /// Whether all sources that are expected have been heard since the start, and a majority has decided: what fewer had decided is then given up.
-    pub const fn has_heard_all(&self) -> bool {
-        self.sources.selection.is_whole()
+    /// Of how many sources a majority has decided where the offset lies, at most, while the clock was young. What fewer had decided is given up.
+    pub const fn electorate(&self) -> usize {
+        self.sources.selection.electorate()
     }
 
     /// How often the assumptions behind the hard bound were caught broken.
@@ -408,7 +408,7 @@ impl<
     fn believe(&mut self, sample: &Sample) -> Result<(Offset, Offset), SampleError> {
         let at = sample.local;
         let selected = |pipeline: &Self| pipeline.verdict(sample.source) == Some(Verdict::Selected);
-        let was_whole = self.sources.selection.is_whole();
+        let electorate = self.electorate();
         let (interval, rates) = (self.hard.interval(sample), self.hard.rates());
         let mut hull = self.sources.selection.vote(sample.source, at, interval, rates);
         // One source alone is always believed.
@@ -418,7 +418,7 @@ impl<
             self.hard.contradicted();
             self.conflict_shown = CONFLICT_SHOWN;
             hull = self.begin_bound_afresh(at);
-        } else if S > 1 && !was_whole && self.sources.selection.is_whole() {
+        } else if S > 1 && self.electorate() > electorate {
             // Those who were heard before may have been as many liars as not.
             hull = self.begin_bound_afresh(at);
         }

@@ -11,8 +11,8 @@
 //!
 //! **The first to speak.** Alone, a source is its own majority, and of three a liar may be heard first. So where three or more are
 //! expected nobody is believed until all have been heard, or a majority of them and [`MOST_WAIT`] has passed, or [`ANY_WAIT`] has.
-//! Only then can an absent honest source be missed, and [`Selection::is_short`] says so. What fewer have decided is decided anew when all
-//! have been heard: [`Selection::is_whole`].
+//! Only then can an absent honest source be missed, and [`Selection::is_short`] says so. Of those who are heard later each makes all decide
+//! anew, as long as the clock is [`YOUNG`]: [`Selection::electorate`].
 //!
 //! **Sources that contradict themselves.** What the oscillator can have drifted is an assumption. Where it is broken, the intervals of honest
 //! sources that are heard at different instants miss each other, and each misses its own earlier one: if more than half do, it is not the
@@ -32,6 +32,10 @@ pub const MOST_WAIT: Span = Span::from_secs(2);
 /// After the first source has been heard, whoever has been heard decides when this has passed.
 pub const ANY_WAIT: Span = Span::from_secs(5);
 
+/// For so long after the first source has been heard another one makes all decide anew. Later the others' votes are old, and the bound would
+/// be hundreds of times as wide for an hour.
+pub const YOUNG: Span = Span::from_secs(1800);
+
 /// The latest interval of each of `S` sources.
 #[derive(Clone, Debug)]
 pub struct Selection<const S: usize> {
@@ -44,8 +48,8 @@ pub struct Selection<const S: usize> {
     opened: bool,
     /// Whether fewer than a majority of the expected sources had been heard at the last vote.
     short: bool,
-    /// Whether all expected sources have ever been heard when there was a majority.
-    whole: bool,
+    /// The most sources that had been heard when a majority decided, in the first [`YOUNG`].
+    electorate: usize,
 }
 
 /// Why a vote had no outcome.
@@ -104,7 +108,7 @@ impl<const S: usize> Selection<S> {
 
     /// Nobody of `expected` sources has voted.
     pub const fn expecting(expected: usize) -> Self {
-        Self { votes: [None; S], expected, first: None, opened: false, short: false, whole: false }
+        Self { votes: [None; S], expected, first: None, opened: false, short: false, electorate: 0 }
     }
 
     /// Takes in the interval of `source` at `at` and judges all. `rates` are the lowest and highest rate the oscillator can have.
@@ -149,7 +153,9 @@ impl<const S: usize> Selection<S> {
 
     fn judge(&mut self, at: Timestamp<Local>, rates: (Rate, Rate)) -> Result<(Offset, Offset), Undecided> {
         let hull = if self.is_open(at) { self.majority(at, rates) } else { None };
-        self.whole |= hull.is_some() && self.heard(at) >= self.expected;
+        if hull.is_some() && self.first.is_some_and(|first| at.since(first) <= YOUNG) {
+            self.electorate = self.electorate.max(self.heard(at));
+        }
         for vote in self.votes.iter_mut().flatten() {
             let (low, high) = vote.aged(at, rates);
             vote.verdict = match hull {
@@ -171,10 +177,10 @@ impl<const S: usize> Selection<S> {
         self.short
     }
 
-    /// Whether all expected sources have been heard at once, and a majority of them has decided. Before, the hull may be that of a liar and of
-    /// one other source that is too vague to contradict it.
-    pub const fn is_whole(&self) -> bool {
-        self.whole
+    /// Of how many sources a majority has decided, at most, in the first [`YOUNG`]. When one more is heard, what fewer have decided is decided
+    /// anew: it may be the word of a liar and of another source that is too vague to contradict it.
+    pub const fn electorate(&self) -> usize {
+        self.electorate
     }
 
     /// The latest verdict on `source`; `None` if it has never been heard.

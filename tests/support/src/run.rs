@@ -68,9 +68,9 @@ struct Run<'a> {
     /// When each server was last heard since the start.
     heard: Vec<Option<Timestamp<Local>>>,
     /// Conflicts that the core had reported when a liar last had the majority of those heard: what it was confined to then
-    /// is promised again only once the core has noticed and forgotten it, or has heard all servers for the first time.
+    /// is promised again only once the core has noticed and forgotten it, or has heard more servers than ever.
     poisoned: Option<u32>,
-    whole: bool,
+    electorate: usize,
     /// What is served is still what a daemon that was poisoned has left.
     inherited: bool,
     /// When no more of those that spoke were honest than lied.
@@ -138,7 +138,7 @@ fn started(scenario: &Scenario) -> Run<'_> {
         spacing: polls,
         gaps: VecDeque::new(),
         poisoned: None,
-        whole: false,
+        electorate: 0,
         inherited: false,
         murky: None,
         ever_poisoned: false,
@@ -282,7 +282,7 @@ impl Run<'_> {
             *heard = Some(sample.local);
         }
         self.judge_servers(now);
-        let begun = |pipeline: &Pipeline| (pipeline.bound_conflicts(), pipeline.has_heard_all());
+        let begun = |pipeline: &Pipeline| (pipeline.bound_conflicts(), pipeline.electorate());
         let before = begun(&self.pipeline);
         match self.pipeline.handle_sample(now, sample) {
             Ok(()) => {
@@ -349,7 +349,7 @@ impl Run<'_> {
         self.last_widths = None;
         self.heard.fill(None);
         self.inherited |= self.poisoned.take().is_some();
-        self.whole = false;
+        self.electorate = 0;
         match what {
             Interruption::Crash => {
                 self.outcome.conflicts += self.pipeline.bound_conflicts();
@@ -368,8 +368,8 @@ impl Run<'_> {
         }
     }
 
-    /// Whether the bound is promised at `now`: of the servers heard, most are honest, and have been since the start, since all were
-    /// heard or since the core last noticed a contradiction. Before the others have spoken, a liar is all there is.
+    /// Whether the bound is promised at `now`: of the servers heard, most are honest, and have been since the start, since the
+    /// latest of them was first heard or since the core last noticed a contradiction. Before the others have spoken, a liar is all there is.
     fn is_promised(&self) -> bool {
         self.scenario.promised && self.poisoned.is_none()
     }
@@ -386,14 +386,14 @@ impl Run<'_> {
         const VOTES: Span = Span::from_secs(4 * 3600);
         let (count, lying) = self.voters(now.saturating_sub(VOTES));
         let conflicts = self.pipeline.bound_conflicts();
-        let whole = self.pipeline.has_heard_all();
+        let electorate = self.pipeline.electorate();
         if lying > 0 && 2 * lying >= count {
             self.poisoned = Some(conflicts);
             self.ever_poisoned = true;
-        } else if self.poisoned.is_some_and(|before| conflicts > before) || whole && !self.whole {
+        } else if self.poisoned.is_some_and(|before| conflicts > before) || electorate > self.electorate {
             self.poisoned = None;
         }
-        self.whole |= whole;
+        self.electorate = electorate;
     }
 
     /// What servers ask for they get.
