@@ -195,14 +195,14 @@ impl<
         }
         self.now = self.now.max(now);
         let at = sample.local;
-        let (low, high) = match self.believe(sample) {
+        let hull = match self.believe(sample) {
             Ok(hull) => hull,
             Err(error) => {
                 self.counts.samples_rejected += 1;
                 return Err(error);
             }
         };
-        if !self.hard.update(at, low, high) {
+        if !self.hard.update(at, hull.0, hull.1) {
             self.conflict_shown = CONFLICT_SHOWN;
             if S > 1 {
                 // Whoever is heard has a vote, and a majority that there was is one by any rate.
@@ -211,7 +211,7 @@ impl<
         }
         self.conflict_shown = self.conflict_shown.saturating_sub(1);
         let trust = self.sources.filters[usize::from(sample.source.0)].observe(sample.delay);
-        if let Some(present) = self.take_in(sample, &trust) {
+        if let Some(present) = self.take_in(sample, &trust, hull) {
             self.follow(sample, Some(present));
         } else {
             self.start(sample);
@@ -449,9 +449,9 @@ impl<
         }
     }
 
-    /// The filters and the judges of the experts learn from `sample`, and what they say of the present. None: there is no track,
-    /// or it must be given up.
-    fn take_in(&mut self, sample: &Sample, trust: &Trust) -> Option<Present<E>> {
+    /// The filters and the judges of the experts learn from `sample`, and what they say of the present. The sources agree that the offset is
+    /// in `hull`. None: there is no track, or it must be given up.
+    fn take_in(&mut self, sample: &Sample, trust: &Trust, hull: (Offset, Offset)) -> Option<Present<E>> {
         let track = self.track.as_mut()?;
         track.bank.advance(sample.local, sample.plausible_temperature());
         let z = sample.offset.since(track.bank.reference()).as_secs_f64() - trust.asymmetry;
@@ -468,7 +468,10 @@ impl<
         let filtered = (x, f64::from(after.deviation * after.deviation));
         self.fusion.mark_strays(&present, &after);
         self.fusion.score(sample.local, (z, trust.witness().value()), filtered);
-        let contradicts = (z - x).abs() > 2.0 * sample.error_bound().as_secs_f64();
+        // A majority may leave room for the estimate where the latest to be heard does not.
+        let estimate = track.bank.reference().saturating_add(Span::from_secs_f64(x));
+        let outside = estimate < hull.0 || hull.1 < estimate;
+        let contradicts = outside && (z - x).abs() > 2.0 * sample.error_bound().as_secs_f64();
         track.astray = if contradicts { track.astray + 1 } else { 0 };
         // Nothing that a sample can hold may leave the filters without a number.
         let lost = !(x + f64::from(after.deviation) + line.r).is_finite();
@@ -485,7 +488,10 @@ impl<
         self.sources.begin_anew();
         // Whoever is lost with a rate from an earlier run does not begin with it again.
         let known = self.warm_start.take().map(|known| (known.rate.value(), known.deviation.value()));
-        let (rate, deviation) = known.unwrap_or((0.0, max_rate / 3.0));
+        // But the exchanges until now have confined it, to three deviations on each side.
+        let (low, high) = self.hard.rates();
+        let confined = (0.5 * (low.value() + high.value()), (high.value() - low.value()) / 6.0);
+        let (rate, deviation) = known.unwrap_or(confined);
         let rate = (rate, deviation * deviation);
         let bank = Bank::new(sample.local, sample.offset, half * half / 4.0, rate, max_rate, self.scale);
         let line = bank.line();

@@ -3,7 +3,7 @@
 use crate::scenario::Family;
 
 /// Family, seed, hours, and what was wrong.
-pub const REGRESSIONS: [(Family, u64, f64, &str); 9] = [
+pub const REGRESSIONS: [(Family, u64, f64, &str); 11] = [
     (Family::Restarts, 6, 6.0, "a suspension emptied the history and not the count of the last question"),
     (Family::Restarts, 21, 6.0, "the bound shrank along a line that led back into the confinement"),
     (Family::HeldOut, 523, 6.0, "the bound shrank along a line that led back into the confinement"),
@@ -23,4 +23,11 @@ pub const REGRESSIONS: [(Family, u64, f64, &str); 9] = [
     (Family::Majority, 1541, 6.0, "the same with two liars and three silent servers"),
     (Family::Chaos, 71_399, 6.0, "a law: the page of a daemon that was lied to is served on after its crash"),
     (Family::Chaos, 502_521, 6.0, "old votes were moved by a rate that had just been contradicted"),
+    (
+        Family::Chaos,
+        1_300_729,
+        6.0,
+        "a liar among honest servers had the estimate given up again and again, and its rate with it",
+    ),
+    (Family::Chaos, 1_401_983, 6.0, "an estimate that was given up began again where a liar said"),
 ];
