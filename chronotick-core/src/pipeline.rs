@@ -26,7 +26,7 @@ use crate::sources::Sources;
 use crate::units::{Local, Offset, Rate, Span, Timestamp, Variance};
 use crate::window::Window;
 
-/// Exchanges in a row that must contradict the estimate before it is given up and started afresh.
+/// Exchanges in a row that must contradict the estimate, and what a majority says with them, before it is given up and started afresh.
 const ASTRAY: u8 = 4;
 /// Samples for which a broken assumption is reported.
 const CONFLICT_SHOWN: u8 = 8;
