@@ -43,8 +43,7 @@ MISTAKES = [
     ("negative delays taken", CORE + "sample.rs", "if self.delay.as_nanos() < 0 {", "if false {"),
     ("broken temperatures taken", CORE + "sample.rs", "self.temperature.is_some_and(|t| !t.is_finite())", "false"),
     ("always fresh", CORE + "pipeline/ahead.rs", "at.since(track.last.local) <= track.patience(self.config.holdover_after)", "true"),
-    ("bound kept over a suspension", CORE + "pipeline.rs", "        self.hard.reset();\n        self.sources.selection.reset();\n",
-     "        self.sources.selection.reset();\n"),
+    ("bound kept over a suspension", CORE + "pipeline.rs", "        self.hard.reset();\n        self.sources.selection.reset();\n", ""),
     ("estimate kept over a suspension", CORE + "pipeline.rs",
      "        self.track = None;\n        self.hard.reset();", "        self.hard.reset();"),
     ("bound shrinks along the curve", CORE + "pipeline/ahead.rs",
@@ -55,7 +54,7 @@ MISTAKES = [
      "voters().map(|vote| vote.aged(at, rates)).filter(|&(low, high)| low <= point && point <= high).count()",
      "voters().chain(self.votes.last().into_iter().chain(&self.votes[2..3]).flatten()).map(|vote| vote.aged(at, rates))"
      ".filter(|&(low, high)| low <= point && point <= high).count()"),
-    ("a minority is enough", CORE + "selection.rs", "voters().count() / 2 + 1", "(voters().count() / 2).max(1)"),
+    ("a minority is enough", CORE + "selection.rs", "self.heard(at) / 2 + 1", "(self.heard(at) / 2).max(1)"),
     ("honest servers taken for liars for good", CORE + "selection.rs",
      "2 * voters().filter(|vote| vote.contradicts).count() > voters().count()", "false", "back_again"),
     ("one liar makes all look wrong", CORE + "selection.rs",
