@@ -138,8 +138,7 @@ impl<const S: usize> Selection<S> {
 
     /// Whether more than half of the sources have contradicted what they said before.
     pub fn most_contradict_themselves(&self, at: Timestamp<Local>) -> bool {
-        let contradict = |vote: &&Vote| vote.contradicts && at.since(vote.at) <= SILENT;
-        2 * self.votes.iter().flatten().filter(contradict).count() > self.heard(at)
+        2 * self.voters(at).filter(|vote| vote.contradicts).count() > self.voters(at).count()
     }
 
     /// Judges all once more, by other `rates` than those that made sources contradict themselves: see [`Selection::vote`].
@@ -154,7 +153,7 @@ impl<const S: usize> Selection<S> {
     fn judge(&mut self, at: Timestamp<Local>, rates: (Rate, Rate)) -> Result<(Offset, Offset), Undecided> {
         let hull = if self.is_open(at) { self.majority(at, rates) } else { None };
         if hull.is_some() && self.first.is_some_and(|first| at.since(first) <= YOUNG) {
-            self.electorate = self.electorate.max(self.heard(at));
+            self.electorate = self.electorate.max(self.voters(at).count());
         }
         for vote in self.votes.iter_mut().flatten() {
             let (low, high) = vote.aged(at, rates);
@@ -196,7 +195,7 @@ impl<const S: usize> Selection<S> {
     /// Whether enough has been heard at `at` to decide.
     fn is_open(&mut self, at: Timestamp<Local>) -> bool {
         let first = *self.first.get_or_insert(at);
-        let heard = self.heard(at);
+        let heard = self.voters(at).count();
         let most = heard > self.expected / 2;
         let waited = at.since(first);
         let all = heard >= self.expected;
@@ -205,9 +204,9 @@ impl<const S: usize> Selection<S> {
         self.opened
     }
 
-    /// How many sources have a vote.
-    fn heard(&self, at: Timestamp<Local>) -> usize {
-        self.votes.iter().flatten().filter(|vote| at.since(vote.at) <= SILENT).count()
+    /// The votes that count.
+    fn voters(&self, at: Timestamp<Local>) -> impl Iterator<Item = &Vote> {
+        self.votes.iter().flatten().filter(move |vote| at.since(vote.at) <= SILENT)
     }
 
     /// Forgets the vote of `source`.
@@ -219,14 +218,16 @@ impl<const S: usize> Selection<S> {
 
     /// The hull of all points covered by more than half of the voters.
     fn majority(&self, at: Timestamp<Local>, rates: (Rate, Rate)) -> Option<(Offset, Offset)> {
-        let voters = || self.votes.iter().flatten().filter(|vote| at.since(vote.at) <= SILENT);
-        let needed = self.heard(at) / 2 + 1;
+        let needed = self.voters(at).count() / 2 + 1;
         let covered = |point: Offset| {
-            voters().map(|vote| vote.aged(at, rates)).filter(|&(low, high)| low <= point && point <= high).count()
+            self.voters(at)
+                .map(|vote| vote.aged(at, rates))
+                .filter(|&(low, high)| low <= point && point <= high)
+                .count()
         };
         // Coverage rises only at a lower end and falls only after an upper end.
-        let low = voters().map(|vote| vote.aged(at, rates).0).filter(|&low| covered(low) >= needed).min()?;
-        let high = voters().map(|vote| vote.aged(at, rates).1).filter(|&high| covered(high) >= needed).max()?;
+        let low = self.voters(at).map(|vote| vote.aged(at, rates).0).filter(|&low| covered(low) >= needed).min()?;
+        let high = self.voters(at).map(|vote| vote.aged(at, rates).1).filter(|&high| covered(high) >= needed).max()?;
         Some((low, high))
     }
 }
