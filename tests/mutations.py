@@ -62,7 +62,7 @@ MISTAKES = [
     ("old votes moved by a contradicted rate", CORE + "pipeline.rs", "let _ = self.begin_bound_afresh(at);", "", "back_again"),
     ("what a liar and a vague server have decided kept", CORE + "pipeline.rs", "self.electorate() > electorate", "false",
      "back_again"),
-    ("any server has the estimate given up", CORE + "pipeline.rs", "let contradicts = outside && ", "let contradicts = "),
+    ("who is lost forgets its rate", CORE + "pipeline.rs", "known.unwrap_or(confined)", "known.unwrap_or((0.0, max_rate / 3.0))"),
     ("forecasts that never run out", CORE + "forecast.rs", "at > self.until", "false", "back_again"),
     ("patient after an outage", CORE + "pipeline.rs", "dt.min(track.patience(self.config.holdover_after))", "dt", "back_again"),
     ("temperature filters begin in the past", CORE + "estimator/mod.rs", "            self.warm_up();\n", ""),

@@ -26,7 +26,7 @@ use crate::sources::Sources;
 use crate::units::{Local, Offset, Rate, Span, Timestamp, Variance};
 use crate::window::Window;
 
-/// Exchanges in a row that must contradict the estimate, and what a majority says with them, before it is given up and started afresh.
+/// Exchanges in a row that must contradict the estimate before it is given up and started afresh.
 const ASTRAY: u8 = 4;
 /// Samples for which a broken assumption is reported.
 const CONFLICT_SHOWN: u8 = 8;
@@ -195,14 +195,14 @@ impl<
         }
         self.now = self.now.max(now);
         let at = sample.local;
-        let hull = match self.believe(sample) {
+        let (low, high) = match self.believe(sample) {
             Ok(hull) => hull,
             Err(error) => {
                 self.counts.samples_rejected += 1;
                 return Err(error);
             }
         };
-        if !self.hard.update(at, hull.0, hull.1) {
+        if !self.hard.update(at, low, high) {
             self.conflict_shown = CONFLICT_SHOWN;
             if S > 1 {
                 // Whoever is heard has a vote, and a majority that there was is one by any rate.
@@ -211,7 +211,7 @@ impl<
         }
         self.conflict_shown = self.conflict_shown.saturating_sub(1);
         let trust = self.sources.filters[usize::from(sample.source.0)].observe(sample.delay);
-        if let Some(present) = self.take_in(sample, &trust, hull) {
+        if let Some(present) = self.take_in(sample, &trust) {
             self.follow(sample, Some(present));
         } else {
             self.start(sample);
@@ -449,9 +449,9 @@ impl<
         }
     }
 
-    /// The filters and the judges of the experts learn from `sample`, and what they say of the present. The sources agree that the offset is
-    /// in `hull`. None: there is no track, or it must be given up.
-    fn take_in(&mut self, sample: &Sample, trust: &Trust, hull: (Offset, Offset)) -> Option<Present<E>> {
+    /// The filters and the judges of the experts learn from `sample`, and what they say of the present. None: there is no track,
+    /// or it must be given up.
+    fn take_in(&mut self, sample: &Sample, trust: &Trust) -> Option<Present<E>> {
         let track = self.track.as_mut()?;
         track.bank.advance(sample.local, sample.plausible_temperature());
         let z = sample.offset.since(track.bank.reference()).as_secs_f64() - trust.asymmetry;
@@ -468,10 +468,7 @@ impl<
         let filtered = (x, f64::from(after.deviation * after.deviation));
         self.fusion.mark_strays(&present, &after);
         self.fusion.score(sample.local, (z, trust.witness().value()), filtered);
-        // A majority may leave room for the estimate where the latest to be heard does not.
-        let estimate = track.bank.reference().saturating_add(Span::from_secs_f64(x));
-        let outside = estimate < hull.0 || hull.1 < estimate;
-        let contradicts = outside && (z - x).abs() > 2.0 * sample.error_bound().as_secs_f64();
+        let contradicts = (z - x).abs() > 2.0 * sample.error_bound().as_secs_f64();
         track.astray = if contradicts { track.astray + 1 } else { 0 };
         // Nothing that a sample can hold may leave the filters without a number.
         let lost = !(x + f64::from(after.deviation) + line.r).is_finite();

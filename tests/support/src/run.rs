@@ -284,7 +284,9 @@ impl Run<'_> {
         self.judge_servers(now);
         let begun = |pipeline: &Pipeline| (pipeline.bound_conflicts(), pipeline.electorate());
         let before = begun(&self.pipeline);
-        match self.pipeline.handle_sample(now, sample) {
+        let taken = self.pipeline.handle_sample(now, sample);
+        self.judge_servers(now);
+        match taken {
             Ok(()) => {
                 if nonsense {
                     self.violate(Law::Refused, elapsed, format!("{sample:?} was accepted"));
@@ -427,14 +429,14 @@ impl Run<'_> {
         const PATIENCE: f64 = 64.0;
         let settled = self.budgets.len() == RESTS_ON && elapsed - self.began >= SETTLING;
         // The votes of the honest count for hours, but exchanges that only liars make tell nobody the time.
-        let honest = self.budgets.iter().rev().take(NEWEST).filter(|(_, honest)| *honest).count();
+        let honest = |newest| 2 * self.budgets.iter().rev().take(newest).filter(|(_, honest)| *honest).count() > newest;
         let a_while_ago = now.saturating_sub(Span::from_secs_f64(PATIENCE * self.spacing.max(1.0)));
         let (count, lying) = self.voters(a_while_ago);
         if 2 * lying >= count {
             self.murky = Some(now);
         }
         let murky = self.murky.is_some_and(|at| at >= a_while_ago);
-        if tier > Tier::Filter || !settled || !self.is_promised() || 2 * honest <= NEWEST || murky {
+        if tier > Tier::Filter || !settled || !self.is_promised() || !honest(NEWEST) || !honest(RESTS_ON) || murky {
             return;
         }
         let budget = self.budgets.iter().map(|(budget, _)| budget.as_secs_f64()).fold(0.0, f64::max);
