@@ -10,7 +10,8 @@
 //! `max_drift` around what was measured instead of by `max_rate` around zero.
 //!
 //! **Weaknesses.** Nothing here is statistical: one server that lies within the majority breaks it. An empty intersection proves
-//! that an assumption was broken; the newest exchange then starts afresh and the conflict is reported.
+//! that an assumption was broken; the newest exchange then starts afresh and the conflict is reported. Of several sources all are then
+//! judged anew, by the pipeline: what they had said was moved to the present by rates that are void.
 
 use crate::sample::Sample;
 use crate::units::{Local, Offset, Rate, Span, Timestamp};

@@ -141,7 +141,7 @@ impl<const S: usize> Selection<S> {
         2 * self.voters(at).filter(|vote| vote.contradicts).count() > self.voters(at).count()
     }
 
-    /// Judges all once more, by other `rates` than those that made sources contradict themselves: see [`Selection::vote`].
+    /// Judges all once more by other `rates`, by which nobody has contradicted itself yet: see [`Selection::vote`].
     ///
     /// # Errors
     /// The same.

@@ -70,6 +70,7 @@ struct Run<'a> {
     /// Conflicts that the core had reported when a liar last had the majority of those heard: what it was confined to then
     /// is promised again only once the core has noticed and forgotten it, or has heard more servers than ever.
     poisoned: Option<u32>,
+    /// As many as the core has told of when it was last asked.
     electorate: usize,
     /// What is served is still what a daemon that was poisoned has left.
     inherited: bool,
