@@ -54,17 +54,24 @@ impl Shape {
     /// For people.
     pub(super) fn describe(self) -> String {
         match self {
-            Self::Duration(low, high) => format!("duration, {} to {}", show_span(low), show_span(high)),
-            Self::Integer(low, high) => format!("whole number, {low} to {high}"),
-            Self::Ppm => "number, ppm, 0.000001 to 10000".to_owned(),
+            Self::Duration(low, high) => format!("a duration, `\"{}\"` to `\"{}\"`", show_span(low), show_span(high)),
+            Self::Integer(low, high) => format!("a whole number, {low} to {high}"),
+            Self::Ppm => "a number of ppm, 0.000001 to 10000".to_owned(),
             Self::Boolean => "`true` or `false`".to_owned(),
-            Self::Path => "path".to_owned(),
-            Self::Socket => "address and port, such as `\"127.0.0.1:9123\"`".to_owned(),
-            Self::Collector => "address of a collector, such as `\"http://127.0.0.1:4318\"`".to_owned(),
-            Self::Servers => format!("list of at most {MAX_SERVERS} servers"),
-            Self::LocalSources => "one local source or a list of them".to_owned(),
-            Self::Cpus => "`\"auto\"` or a list of CPUs".to_owned(),
-            Self::Word(words) => words.iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(", "),
+            Self::Path => "a path in quotes".to_owned(),
+            Self::Socket => "an address and port, such as `\"127.0.0.1:9123\"`".to_owned(),
+            Self::Collector => "the address of a collector, such as `\"http://127.0.0.1:4318\"`".to_owned(),
+            Self::Servers => {
+                format!("a list of at most {MAX_SERVERS} servers, such as `[\"ntp1.internal\", \"ntp2.internal:123\"]`")
+            }
+            Self::LocalSources => {
+                "a local source or a list of them, such as `[\"kernel\", \"pps:/dev/pps0\"]`".to_owned()
+            }
+            Self::Cpus => "`\"auto\"` or a list of CPUs, 0 to 1023, such as `[2, 3]`".to_owned(),
+            Self::Word(words) => {
+                let words: Vec<_> = words.iter().map(|word| format!("`\"{word}\"`")).collect();
+                format!("one of {}", words.join(", "))
+            }
         }
     }
 
@@ -82,6 +89,13 @@ pub(super) struct Key {
     pub(super) shape: Shape,
     pub(super) default: Option<String>,
     pub(super) change: Change,
+}
+
+impl Key {
+    /// What is told where something else is written.
+    pub(super) fn wanted(&self) -> String {
+        format!("{} wants {}", self.name, self.shape.describe())
+    }
 }
 
 /// A table and its keys.

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize as _;
 use serde_json::{Map, Value};
+use toml::de::{DeTable, DeValue};
 
+use super::keys::{Key, Table};
 use super::machine::Choice;
 use super::{Config, Conflict, Device, tables};
 use crate::error::{Error, Kind};
@@ -55,8 +57,8 @@ pub(super) fn load(
         choice = Some(chosen);
     }
     config.check().map_err(|conflict| {
-        let by = overrides.iter().find(|by| by.table == conflict.table && by.key == conflict.key);
-        match by {
+        let by = |(table, key)| overrides.iter().find(|by| by.table == table && by.key == key);
+        match by((conflict.table, conflict.key)).or_else(|| by(conflict.with?)) {
             Some(by) => Error::new(Kind::Config, format!("{}: {} {}", by.variable, conflict.key, conflict.message)),
             None => document.conflict(&conflict),
         }
@@ -77,28 +79,49 @@ fn overrides(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Resul
     let mut found = Vec::new();
     for (name, value) in variables {
         let Some(variable) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
-        let Some((table, key)) = variable[PREFIX.len()..].split_once(BETWEEN) else { continue };
-        let refused = |message: &str| Error::new(Kind::Config, format!("{variable}: {message}"));
-        let text = value.to_str().ok_or_else(|| refused("its value is not text"))?;
         // In the files of containers an empty variable is one that is not set.
-        if text.is_empty() {
+        if value.is_empty() {
             continue;
         }
+        let name = &variable[PREFIX.len()..];
+        let refused = |message: &str| Error::new(Kind::Config, format!("{variable}: {message}"));
+        let Some((table, key)) = name.split_once(BETWEEN) else {
+            match meant(name) {
+                Some(meant) => return Err(refused(&format!("two underscores stand between table and key: {meant}"))),
+                None => continue,
+            }
+        };
+        let text = value.to_str().ok_or_else(|| refused("its value is not text"))?;
         let (table, key) = (table.to_lowercase(), key.to_lowercase());
-        let value = written(&table, &key, text);
+        let known = known(&table, &key);
+        let value = written(known.as_ref(), text);
         let mut alone = Value::Object(Map::new());
         put(&mut alone, &table, &key, value.clone());
-        deserialize(&alone).map_err(|message| refused(&message))?;
+        deserialize(&alone).map_err(|message| match known {
+            Some(key) if is_of_shape(&message) => refused(&key.wanted()),
+            _ => refused(&message),
+        })?;
         found.push(Override { variable: variable.to_owned(), table, key, value });
     }
     found.sort_by(|a, b| a.variable.cmp(&b.variable));
     Ok(found)
 }
 
-/// A variable's text as a value: what it would be in a TOML file, else a string; lists may be written with commas.
-fn written(table: &str, key: &str, text: &str) -> Value {
-    let tables = tables();
-    let known = tables.iter().find(|t| t.name == table).and_then(|t| t.keys.iter().find(|k| k.name == key));
+fn known(table: &str, key: &str) -> Option<Key> {
+    tables().into_iter().find(|known| known.name == table)?.keys.into_iter().find(|known| known.name == key)
+}
+
+/// The variable that is meant by one with a single underscore. What is no key is let be: a cluster sets variables such as
+/// `CHRONOTICK_METRICS_PORT` by itself.
+fn meant(name: &str) -> Option<String> {
+    let name = name.to_lowercase();
+    let keys = tables().into_iter().flat_map(|table| table.keys.into_iter().map(move |key| (table.name, key.name)));
+    let (table, key) = keys.into_iter().find(|(table, key)| name == format!("{table}_{key}"))?;
+    Some(format!("{PREFIX}{}{BETWEEN}{}", table.to_uppercase(), key.to_uppercase()))
+}
+
+/// A variable's text as a value of the key: what it would be in a TOML file, else a string; lists may be written with commas.
+fn written(known: Option<&Key>, text: &str) -> Value {
     let line = toml::from_str::<Map<String, Value>>(&format!("value = {text}"));
     match line {
         Ok(mut line) if line.len() == 1 => line.remove("value").unwrap_or_default(),
@@ -154,12 +177,21 @@ impl Document {
 
     /// What it says by itself; whether the values go together is not looked at.
     fn parsed(&self) -> Result<Config, Error> {
-        if self.yaml { self.yaml() } else { self.toml() }
+        if self.yaml {
+            return self.yaml();
+        }
+        // An array would be taken for a table whose keys are in order.
+        match self.places_in_toml().into_iter().find(|place| place.key.is_none()) {
+            Some(place) => Err(self.error(place.at, &self.wanted(&place))),
+            None => self.toml(),
+        }
     }
 
     fn toml<T: serde::de::DeserializeOwned>(&self) -> Result<T, Error> {
-        toml::from_str(&self.text)
-            .map_err(|cause| self.error(cause.span().map_or(0, |span| span.start), &explain(cause.message())))
+        toml::from_str(&self.text).map_err(|cause| {
+            let at = self.line_and_column(cause.span().map_or(0, |span| span.start));
+            self.refused(at, explain(cause.message()))
+        })
     }
 
     fn yaml<T: serde::de::DeserializeOwned>(&self) -> Result<T, Error> {
@@ -168,7 +200,7 @@ impl Document {
         let text = if self.has_yaml() { self.text.as_str() } else { "{}" };
         serde_saphyr::from_str_with_options(text, options).map_err(|cause| {
             let place = cause.location().map_or((1, 1), |at| (at.line(), at.column()));
-            self.error_at(place, &explain_yaml(&cause))
+            self.refused(place, explain_yaml(&cause))
         })
     }
 
@@ -188,44 +220,126 @@ impl Document {
         Ok(value)
     }
 
-    /// A conflict, at the place of the value that is named.
-    fn conflict(&self, Conflict { table, key, message }: &Conflict) -> Error {
-        let byte = if self.yaml { self.place_in_yaml(table, key) } else { self.place_in_toml(table, key) };
+    /// A conflict, at the place of the value that is named, or of the other where that is the one that is written.
+    fn conflict(&self, Conflict { table, key, message, with }: &Conflict) -> Error {
+        let places = self.places();
+        let place = |(table, key)| {
+            let is_it =
+                |place: &&Place| place.table == table && place.key.as_ref().is_some_and(|found| found.name == key);
+            places.iter().find(is_it).map(|place| place.at)
+        };
+        let byte = place((*table, *key)).or_else(|| place((*with)?));
         self.error(byte.unwrap_or(0), &format!("{key} {message}"))
     }
 
-    fn place_in_toml(&self, table: &str, key: &str) -> Option<usize> {
-        let root = toml::de::DeTable::parse(&self.text).ok()?;
-        Some(root.get_ref().get(table)?.get_ref().get(key)?.span().start)
+    /// The parser's `message`; where it is about a value's shape, what is wanted there.
+    fn refused(&self, at: (u64, u64), message: String) -> Error {
+        let about = || self.places().into_iter().filter(|place| self.line_and_column(place.name) <= at);
+        let place = is_of_shape(&message).then(|| about().max_by_key(|place| place.name)).flatten();
+        self.error_at(at, &place.map_or(message, |place| self.wanted(&place)))
     }
 
-    /// By indentation; a table in braces is not looked into.
-    fn place_in_yaml(&self, table: &str, key: &str) -> Option<usize> {
-        let (mut at, mut inside) = (0, false);
-        for line in self.text.split_inclusive('\n') {
-            let (indent, rest) = (line.len() - line.trim_start().len(), line.trim_start());
-            let value =
-                |name| rest.strip_prefix(name)?.strip_prefix(':').map(|value| rest.len() - value.trim_start().len());
-            if indent == 0 && !rest.is_empty() && !rest.starts_with('#') {
-                inside = value(table).is_some();
-            } else if let Some(offset) = value(key).filter(|_| inside) {
-                return Some(at + indent + offset);
-            }
-            at += line.len();
+    fn wanted(&self, Place { table, key, .. }: &Place) -> String {
+        match key {
+            Some(key) => key.wanted(),
+            None if self.yaml => format!("{table} wants a table: write `{table}:` and its keys indented below"),
+            None => format!("{table} wants a table: write `[{table}]` and its keys below"),
         }
-        None
     }
 
-    fn error(&self, byte: usize, message: &str) -> Error {
+    fn places(&self) -> Vec<Place> {
+        if self.yaml { self.places_in_yaml() } else { self.places_in_toml() }
+    }
+
+    /// The keys that are written, and what is written in the place of a table.
+    fn places_in_toml(&self) -> Vec<Place> {
+        let Ok(root) = DeTable::parse(&self.text) else { return Vec::new() };
+        let mut places = Vec::new();
+        for Table { name: table, keys, .. } in tables() {
+            let Some(written) = root.get_ref().get(table) else { continue };
+            let mut add = |key, at| places.push(Place { table, key, name: at, at });
+            match written.get_ref() {
+                DeValue::Table(written) => {
+                    for key in keys {
+                        if let Some(value) = written.get(key.name) {
+                            add(Some(key), value.span().start);
+                        }
+                    }
+                }
+                _ => add(None, written.span().start),
+            }
+        }
+        places
+    }
+
+    /// The tables and keys that are written, by indentation; a key in braces is found, a table in braces is not.
+    fn places_in_yaml(&self) -> Vec<Place> {
+        let tables = tables();
+        let (mut places, mut start, mut inside) = (Vec::new(), 0, None);
+        for line in self.text.split_inclusive('\n') {
+            let (first, mut end) = (start, start);
+            start += line.len();
+            if line.trim_start().starts_with('#') {
+                continue;
+            }
+            for part in line.split_inclusive(['{', ',']) {
+                end += part.len();
+                let rest = part.trim_start();
+                let name = end - rest.len();
+                let entry = rest.split_once(':').map(|(word, value)| (word, end - value.trim_start().len()));
+                let is_top = name == first && !rest.is_empty() && !rest.starts_with('-');
+                if is_top {
+                    inside = entry.and_then(|(word, _)| tables.iter().find(|table| table.name == word));
+                }
+                let (Some(table), Some((word, at))) = (inside, entry) else { continue };
+                let key = table.keys.iter().find(|key| key.name == word && !is_top).cloned();
+                if is_top || key.is_some() {
+                    places.push(Place { table: table.name, key, name, at });
+                }
+            }
+        }
+        places
+    }
+
+    fn line_and_column(&self, byte: usize) -> (u64, u64) {
         let before = self.text.get(..byte).unwrap_or(&self.text);
         let line = before.matches('\n').count() + 1;
         let column = before.chars().rev().take_while(|&c| c != '\n').count() + 1;
-        self.error_at((line as u64, column as u64), message)
+        (line as u64, column as u64)
+    }
+
+    fn error(&self, byte: usize, message: &str) -> Error {
+        self.error_at(self.line_and_column(byte), message)
     }
 
     fn error_at(&self, (line, column): (u64, u64), message: &str) -> Error {
         Error::new(Kind::Config, format!("{}:{line}:{column}: {message}", self.path.display()))
     }
+}
+
+/// Where a key, or a table itself, is written: its name and its value, in bytes. In TOML the value is enough.
+struct Place {
+    table: &'static str,
+    key: Option<Key>,
+    name: usize,
+    at: usize,
+}
+
+/// Whether the parsers speak of a value that has not the shape of its key, in their words for TOML, YAML and the environment.
+fn is_of_shape(message: &str) -> bool {
+    let words = [
+        "invalid type",
+        "invalid value",
+        "invalid length",
+        "invalid i64",
+        "invalid floating point",
+        "invalid boolean",
+        "expected ",
+        "wanted ",
+        "externally tagged",
+        "unexpected value for unit",
+    ];
+    words.iter().any(|start| message.starts_with(start))
 }
 
 /// The parser's message in one line, with the nearest known word where one was unknown.
@@ -314,7 +428,21 @@ mod tests {
             ("npt:\n  burst: 1\n", "c.yaml:1:1: unknown key `npt`: did you mean `ntp`?"),
             ("worker:\n  mode: thred\n", "c.yaml:2:9: unknown value `thred`: did you mean `thread`?"),
             ("ntp:\n  burst: 20\n", "c.yaml:2:10: 20 is out of range: 1 to 16"),
-            ("ntp:\n  poll_min: 2 min\n  poll_max: 1 min\n", "c.yaml:3:13: poll_max must not be shorter than poll_min"),
+            (
+                "ntp:\n  poll_min: 2 min\n  poll_max: 1 min\n",
+                "c.yaml:3:13: poll_max (\"1 min\") must not be shorter than poll_min (\"2 min\")",
+            ),
+            (
+                "oscillator:\n  max_rate_ppm: 10\n",
+                "c.yaml:2:17: max_drift_ppm (50, the default) cannot exceed twice max_rate_ppm (10): no two rates are \
+                 further apart",
+            ),
+            ("ntp:\n  burst: x\n", "c.yaml:2:10: burst wants a whole number, 1 to 16"),
+            ("worker:\n  # no\n  idle: yes\n", "c.yaml:3:9: idle wants `true` or `false`"),
+            ("page:\n  path: /x\nntp: 3\n", "c.yaml:3:6: ntp wants a table: write `ntp:` and its keys indented below"),
+            ("ntp:\n- a\n", "c.yaml:2:3: ntp wants a table: write `ntp:` and its keys indented below"),
+            ("page:\n  path: /x\nntp: {servers: [a], burst: x}\n", "c.yaml:3:28: burst wants a whole number, 1 to 16"),
+            ("page:\n  path: [x]\n{\n", "c.yaml:2:9: path wants a path in quotes"),
         ] {
             let error = Config::parse(text, Path::new("c.yaml")).expect_err(text).to_string();
             assert_eq!(error, line);
@@ -341,6 +469,9 @@ mod tests {
                 ("CHRONOTICK_PAGE__PATH", "/x/clock"),
                 ("CHRONOTICK_METRICS__LISTEN", ""),
                 ("CHRONOTICK_DIR", "/elsewhere"),
+                // Of a cluster that has a service called so.
+                ("CHRONOTICK_METRICS_PORT", "tcp://10.0.0.1:9123"),
+                ("CHRONOTICK_NTP_SERVERS", ""),
                 ("OTHER_NTP__BURST", "9"),
             ],
         )
@@ -363,13 +494,27 @@ mod tests {
             ("CHRONOTICK_NTP__POL_MIN", "1 s", "unknown key `pol_min`: did you mean `poll_min`?"),
             ("CHRONOTICK_NPT__POLL_MIN", "1 s", "unknown key `npt`: did you mean `ntp`?"),
             ("CHRONOTICK_NTP__POLL_MIN", "1 ms", "1 ms is out of range: 1 s to 24 h"),
-            ("CHRONOTICK_NTP__POLL_MAX", "1 s", "poll_max must not be shorter than poll_min"),
+            (
+                "CHRONOTICK_NTP__POLL_MAX",
+                "1 s",
+                "poll_max (\"1 s\") must not be shorter than poll_min (\"16 s\", the default)",
+            ),
+            (
+                "CHRONOTICK_OSCILLATOR__MAX_RATE_PPM",
+                "10",
+                "max_drift_ppm (50, the default) cannot exceed twice max_rate_ppm (10): no two rates are further apart",
+            ),
+            ("CHRONOTICK_OSCILLATOR__MAX_RATE_PPM", "nan", "max_rate_ppm wants a number of ppm, 0.000001 to 10000"),
             ("CHRONOTICK_WORKER__MODE", "thred", "unknown value `thred`: did you mean `thread`?"),
-            ("CHRONOTICK_WORKER__NICE", "1\nidle = true", "invalid type: string \"1; idle = true\", expected i64"),
+            ("CHRONOTICK_WORKER__NICE", "1\nidle = true", "nice wants a whole number, 0 to 19"),
+            (
+                "CHRONOTICK_WORKER_CPU_AFFINITY",
+                "auto",
+                "two underscores stand between table and key: CHRONOTICK_WORKER__CPU_AFFINITY",
+            ),
         ] {
             let error = with("", "c.toml", &[(variable, value)]).expect_err(variable);
-            assert!(error.starts_with(&format!("{variable}: ")) && !error.contains('\n'), "{error}");
-            assert!(error.contains(line.split(';').next().unwrap_or(line)), "{error}");
+            assert_eq!(error, format!("{variable}: {line}"));
         }
         // A conflict that only the file has is the file's.
         let text = "[ntp]\npoll_min = \"2 min\"\npoll_max = \"1 min\"\n";

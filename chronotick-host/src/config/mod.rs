@@ -28,6 +28,7 @@ pub use self::layers::Loaded;
 pub use self::reference::reference;
 pub use self::servers::{MAX_SERVERS, POOL_SIZE, Server, ServerAddress};
 
+use self::values::Written;
 use crate::error::{Error, Kind};
 use crate::local::{self, LocalAddress};
 use crate::ntp::client::Settings;
@@ -142,7 +143,7 @@ impl Config {
         next.worker.adopt(&new.worker, &mut reload);
         next.models.adopt(&new.models, &mut reload);
         next.metrics.adopt(&new.metrics, &mut reload);
-        next.check().map_err(|Conflict { table, key, message }| {
+        next.check().map_err(|Conflict { table, key, message, .. }| {
             Error::new(Kind::Config, format!("{table}.{key} {message}, with what waits for a restart: restart instead"))
         })?;
         *self = next;
@@ -215,20 +216,29 @@ impl Config {
 
     /// What single values cannot show.
     fn check(&self) -> Result<(), Conflict> {
-        let conflict = |table, key, message: &str| Err(Conflict { table, key, message: message.to_owned() });
+        let conflict =
+            |table, key, message: &str| Err(Conflict { table, key, message: message.to_owned(), with: None });
+        let between = |(table, key), with, message| Err(Conflict { table, key, message, with: Some(with) });
+        let default = Self::default();
         if self.page.path.as_ref().is_some_and(|path| path.file_name().is_none()) {
             return conflict("page", "path", "does not name a file");
         }
         if self.ntp.poll_max < self.ntp.poll_min {
-            return conflict("ntp", "poll_max", "must not be shorter than poll_min");
+            let max = told(&self.ntp.poll_max, &default.ntp.poll_max);
+            let min = told(&self.ntp.poll_min, &default.ntp.poll_min);
+            let message = format!("({max}) must not be shorter than poll_min ({min})");
+            return between(("ntp", "poll_max"), ("ntp", "poll_min"), message);
         }
         if self.ntp.timeout > self.ntp.poll_min {
-            return conflict("ntp", "timeout", "must not be longer than poll_min");
+            let timeout = told(&self.ntp.timeout, &default.ntp.timeout);
+            let min = told(&self.ntp.poll_min, &default.ntp.poll_min);
+            let message = format!("({timeout}) must not be longer than poll_min ({min})");
+            return between(("ntp", "timeout"), ("ntp", "poll_min"), message);
         }
         let count = self.server_count() + self.local.sources.len();
         if count > MAX_SERVERS {
             let message = format!("and [ntp] servers are {count} together; at most {MAX_SERVERS} can be used");
-            return conflict("local", "sources", &message);
+            return between(("local", "sources"), ("ntp", "servers"), message);
         }
         let followed = |source: &&LocalAddress| {
             matches!(source, LocalAddress::Kernel | LocalAddress::Chronyd(_) | LocalAddress::Auto)
@@ -240,14 +250,14 @@ impl Config {
                 "would feed a chronyd that \"{source}\" may follow in turn: a clock that follows itself drifts off; remove one \
                  of the two"
             );
-            return conflict("feed", "chrony_sock", &message);
+            return between(("feed", "chrony_sock"), ("local", "sources"), message);
         }
         if self.oscillator.max_drift_ppm > 2.0 * self.oscillator.max_rate_ppm {
-            return conflict(
-                "oscillator",
-                "max_drift_ppm",
-                "cannot exceed twice max_rate_ppm: no two rates are further apart",
-            );
+            let drift = told(&self.oscillator.max_drift_ppm, &default.oscillator.max_drift_ppm);
+            let rate = told(&self.oscillator.max_rate_ppm, &default.oscillator.max_rate_ppm);
+            let message =
+                format!("({drift}) cannot exceed twice max_rate_ppm ({rate}): no two rates are further apart");
+            return between(("oscillator", "max_drift_ppm"), ("oscillator", "max_rate_ppm"), message);
         }
         if let Affinity::Cores(cpus) = &self.worker.cpu_affinity
             && let Some(cpu) = cpus.iter().find(|&&cpu| cpu >= 1024)
@@ -263,6 +273,13 @@ struct Conflict {
     table: &'static str,
     key: &'static str,
     message: String,
+    /// The other one, as table and key: to blame where the first is not written.
+    with: Option<(&'static str, &'static str)>,
+}
+
+/// A value as it is written; nobody may have written the default.
+fn told<T: PartialEq + Written>(value: &T, default: &T) -> String {
+    value.written().unwrap_or_default() + if value == default { ", the default" } else { "" }
 }
 
 /// The tables as the reference shows them.
@@ -320,7 +337,11 @@ mod tests {
             ("[ntp]\npoll_min = \"1 ms\"\n", "c.toml:2:12: 1 ms is out of range: 1 s to 24 h"),
             (
                 "[ntp]\npoll_min = \"2 min\"\npoll_max = \"1 min\"\n",
-                "c.toml:3:12: poll_max must not be shorter than poll_min",
+                "c.toml:3:12: poll_max (\"1 min\") must not be shorter than poll_min (\"2 min\")",
+            ),
+            (
+                "[oscillator]\nmax_rate_ppm = 10\n",
+                "c.toml:2:16: max_drift_ppm (50, the default) cannot exceed twice max_rate_ppm (10): no two rates are further apart",
             ),
             ("[worker]\nmode = \"thred\"\n", "c.toml:2:8: unknown value `thred`: did you mean `thread`?"),
             (
@@ -328,6 +349,21 @@ mod tests {
                 "c.toml:2:16: `all` is neither \"auto\" nor a list of CPUs such as [2, 3]",
             ),
             ("[ntp]\nburst = 20\n", "c.toml:2:9: 20 is out of range: 1 to 16"),
+            ("[ntp]\nburst = \"3\"\n", "c.toml:2:9: burst wants a whole number, 1 to 16"),
+            ("[ntp]\nburst = 99999999999999999999\n", "c.toml:2:9: burst wants a whole number, 1 to 16"),
+            ("[serve]\n[ntp]\npoll_min = [3]\n", "c.toml:3:12: poll_min wants a duration, `\"1 s\"` to `\"24 h\"`"),
+            (
+                "[ntp]\nservers = \"a.example\"\n",
+                "c.toml:2:11: servers wants a list of at most 8 servers, such as `[\"ntp1.internal\", \"ntp2.internal:123\"]`",
+            ),
+            (
+                "models.forecasters = [\"chronos\"]\n",
+                "c.toml:1:22: forecasters wants one of `\"none\"`, `\"chronos\"`, `\"ttm\"`, `\"both\"`",
+            ),
+            ("ntp = \"x\"\n", "c.toml:1:7: ntp wants a table: write `[ntp]` and its keys below"),
+            ("ntp = [[\"127.0.0.1\"], \"1 s\"]\n", "c.toml:1:7: ntp wants a table: write `[ntp]` and its keys below"),
+            ("page = []\n", "c.toml:1:8: page wants a table: write `[page]` and its keys below"),
+            ("[serve]\n[[ntp]]\n", "c.toml:2:1: ntp wants a table: write `[ntp]` and its keys below"),
             ("[oscillator]\nmax_rate_ppm = nan\n", "c.toml:2:16: NaN is out of range: 0.000001 to 10000 ppm"),
             (
                 "[ntp]\nservers = [\"a b\"]\n",

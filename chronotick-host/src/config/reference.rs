@@ -19,7 +19,8 @@ unknown key, a value out of range or two values that contradict each other are e
 
 `CHRONOTICK_TABLE__KEY` goes before the file: `CHRONOTICK_NTP__POLL_MIN=\"32 s\"` is `poll_min = \"32 s\"` in `[ntp]`. Two
 underscores stand between table and key. The value is written as in TOML, but strings need no quotes and lists may be written
-with commas (`CHRONOTICK_NTP__SERVERS=a.example,b.example`). An empty variable counts as not set. An error names the variable.
+with commas (`CHRONOTICK_NTP__SERVERS=a.example,b.example`). An empty variable counts as not set. An error names the variable; one
+underscore where two belong is an error as well.
 
 ## Reload
 
