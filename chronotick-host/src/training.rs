@@ -5,9 +5,9 @@
 //! request's line, in units of the contract's normaliser ([`Normaliser::unit`]). No answer is handed back, so nothing of a
 //! model ever enters its own training.
 //!
-//! A shard is three files: `NAME.f32`, one row of little-endian `f32` a window (context, scalars, targets; NaN where the
-//! truth ends); `NAME.units`, the same for the normaliser (scale in s/s, offset deviation in s); `NAME.json`, what they hold.
-//! A shard depends on its seeds alone, whatever the number of threads.
+//! A shard is two files: `NAME.f32`, one row of little-endian `f32` a window (context, scalars, targets; NaN where the
+//! truth ends); `NAME.json`, what it holds. A shard depends on its seeds alone, whatever the number of threads. Whoever trains
+//! reads all shards of a folder, so a set is written into a folder that has none.
 //!
 //! Recorded traces have no truth. Their targets come from hindsight: around each instant a line is fitted to the exchanges
 //! on both sides, weighted by their delays. Its error is part of the targets, which makes them noisier but not biased.
@@ -40,7 +40,8 @@ const PATTERNED: u64 = 3;
 const AFTER: f64 = 16_384.0 + 64.0;
 /// One in so many questions to each model is kept: consecutive ones share nearly all their history.
 const KEPT: [u32; 2] = [3, 4];
-/// Half-width of the hindsight's fits, in s, and the fewest exchanges for one.
+/// Step of the hindsight's fits; their half-width, in s; and the fewest exchanges for one.
+const HINDSIGHT_STEP: Span = Span::from_secs(16);
 const HINDSIGHT: f64 = 512.0;
 const HINDSIGHT_SAMPLES: usize = 6;
 /// Share of a recorded trace that trains; the rest validates.
@@ -77,6 +78,9 @@ pub struct Written {
 /// Writes `worlds` random training worlds, and a tenth as many held-out ones, into the folder `out`.
 ///
 /// World `i` has the seed `seed * 2^32 + i`, held-out ones count on from 2^31. `done` is called after each world.
+///
+/// # Errors
+/// `DirectoryNotEmpty` when the folder has shards already; else what the operating system says.
 pub fn write_simulated(
     worlds: u64,
     seed: u64,
@@ -84,7 +88,7 @@ pub fn write_simulated(
     out: &Path,
     done: &(dyn Fn() + Sync),
 ) -> io::Result<Written> {
-    fs::create_dir_all(out)?;
+    claim(out)?;
     let held_out = worlds.div_ceil(10);
     let shards: Vec<(Part, u64, Range<u64>)> = [(Part::Train, worlds), (Part::Valid, held_out)]
         .into_iter()
@@ -128,8 +132,11 @@ pub fn write_simulated(
 }
 
 /// Writes the windows of recorded traces into the folder `out`: their first four fifths train, the rest validates.
+///
+/// # Errors
+/// As of [`write_simulated`].
 pub fn write_recorded(traces: &[(PathBuf, Vec<Sample>)], out: &Path) -> io::Result<Written> {
-    fs::create_dir_all(out)?;
+    claim(out)?;
     let mut written = Written::default();
     for (index, (path, samples)) in traces.iter().enumerate() {
         let truth = hindsight(samples);
@@ -150,6 +157,32 @@ pub fn write_recorded(traces: &[(PathBuf, Vec<Sample>)], out: &Path) -> io::Resu
         valid.write(out, Part::Valid, &format!("recorded-{index:02}"), 0, &origin, &mut written)?;
     }
     Ok(written)
+}
+
+/// Makes the folder, unless it has shards: those of two sets would be trained on as one.
+fn claim(out: &Path) -> io::Result<()> {
+    fs::create_dir_all(out)?;
+    let shards: Vec<_> = Model::ALL
+        .into_iter()
+        .flat_map(|model| [Part::Train, Part::Valid].map(|part| format!("{}-{}-", name_of(model), part.name())))
+        .collect();
+    for entry in fs::read_dir(out)? {
+        let name = entry?.file_name();
+        let name = name.to_string_lossy();
+        if shards.iter().any(|shard| name.starts_with(shard.as_str())) {
+            let told = format!("{}: has {name} of another set: name another folder, or empty this one", out.display());
+            return Err(io::Error::new(io::ErrorKind::DirectoryNotEmpty, told));
+        }
+    }
+    Ok(())
+}
+
+/// As in the names of shards.
+fn name_of(model: Model) -> &'static str {
+    match model {
+        Model::Near => "near",
+        Model::Far => "far",
+    }
 }
 
 fn add_world(windows: &mut Windows, part: Part, seed: u64) {
@@ -200,7 +233,6 @@ fn run(samples: &[Sample], kept: [u32; 2], phase: u32, mut asked: impl FnMut(&Fo
 #[derive(Debug, Default)]
 struct Windows {
     rows: [Vec<f32>; 2],
-    units: [Vec<f32>; 2],
     count: [u64; 2],
 }
 
@@ -214,7 +246,6 @@ impl Windows {
         self.rows[slot].extend_from_slice(&context);
         self.rows[slot].extend_from_slice(&scalars);
         self.rows[slot].extend(targets.map(|t| t as f32));
-        self.units[slot].extend([normaliser.scale as f32, normaliser.offset_deviation as f32]);
         self.count[slot] += 1;
     }
 
@@ -233,18 +264,15 @@ impl Windows {
             if self.count[slot] == 0 {
                 continue;
             }
-            let model_name = if model == Model::Near { "near" } else { "far" };
-            let base = out.join(format!("{model_name}-{}-{name}", part.name()));
+            let base = out.join(format!("{}-{}-{name}", name_of(model), part.name()));
             write_floats(&base.with_extension("f32"), &self.rows[slot])?;
-            write_floats(&base.with_extension("units"), &self.units[slot])?;
             let [channels, cells] = tensors::context_shape(model);
             let header = serde_json::json!({
-                "model": model_name,
+                "model": name_of(model),
                 "split": part.name(),
                 "windows": self.count[slot],
                 "dtype": "<f4",
                 "row": { "context": [channels, cells], "scalars": [SCALARS], "target": [model.steps()] },
-                "units": ["scale s/s", "offset deviation s"],
                 "step_s": Config::default().forecast_step.as_secs_f64(),
                 "seed": seed,
                 "origin": origin,
@@ -301,7 +329,6 @@ fn offset_at(truth: &[Truth], at: Timestamp<Local>) -> Option<Offset> {
 /// The offset every 16 s as the exchanges on both sides tell it; instants with too few of them are left out.
 fn hindsight(samples: &[Sample]) -> Vec<Truth> {
     let (Some(first), Some(last)) = (samples.first(), samples.last()) else { return Vec::new() };
-    let step = Span::from_secs(16);
     let (mut from, mut until) = (0, 0);
     let mut truth = Vec::new();
     let mut at = first.local;
@@ -317,7 +344,20 @@ fn hindsight(samples: &[Sample]) -> Vec<Truth> {
         if let Some((offset, rate)) = line_through(&samples[from..until], at) {
             truth.push(Truth { local: at, offset, rate });
         }
-        at = at.saturating_add(step);
+        // Nothing is near throughout a gap, however long: on to its end, in whole steps.
+        let gap = match samples.get(until) {
+            Some(next) if from == until => {
+                let gap = next.local.since(at).saturating_sub(Span::from_secs_f64(HINDSIGHT));
+                gap.as_nanos() / HINDSIGHT_STEP.as_nanos()
+            }
+            _ => 0,
+        };
+        let next = at.saturating_add(HINDSIGHT_STEP.saturating_mul(gap.max(1)));
+        // At the end of time there is no further step.
+        if next == at {
+            break;
+        }
+        at = next;
     }
     truth
 }
@@ -414,14 +454,39 @@ mod tests {
     }
 
     #[test]
+    fn hindsight_ends_with_time_itself_and_goes_over_gaps_on_its_grid() {
+        let recorded = World::new(&Kind::RoomLan.params(4), 4).record(4_000.0).samples;
+        let first = recorded[0].local;
+        let starting = |at: i64| {
+            let moved = |s: &Sample| Timestamp::from_nanos(at.saturating_add(s.local.since(first).as_nanos()));
+            recorded.iter().map(|s| Sample { local: moved(s), ..*s }).collect::<Vec<_>>()
+        };
+        let last = recorded.len() - 1;
+        let whole = recorded[last].local.since(first).as_nanos();
+        let [early, late] = [i64::MIN, i64::MAX - whole].map(starting);
+        assert_eq!(late[last].local, Timestamp::from_nanos(i64::MAX));
+        let found = hindsight(&[early.clone(), late].concat());
+        assert!(found.len() > 2 * (hindsight(&early).len() - 2));
+        let grid = i128::from(HINDSIGHT_STEP.as_nanos());
+        let off = |t: &Truth| (i128::from(t.local.as_nanos()) - i128::from(i64::MIN)) % grid;
+        assert!(found.iter().all(|t| off(t) == 0 || t.local.as_nanos() == i64::MAX));
+        let two = [early[0], Sample { local: Timestamp::from_nanos(i64::MAX), ..early[0] }];
+        assert!(hindsight(&two).is_empty());
+    }
+
+    #[test]
     fn a_shard_depends_on_its_seeds_alone() {
         let folder = std::env::temp_dir().join(format!("chronotick-training-{}", std::process::id()));
         let read = |threads| {
+            let _ = fs::remove_dir_all(&folder);
             let written = write_simulated(2, 9, threads, &folder, &|| ()).expect("the temporary folder is writable");
             let floats = fs::read(folder.join("near-train-0000.f32")).expect("written");
             (written, floats)
         };
         let (once, again) = (read(1), read(2));
+        let mixed = write_recorded(&[], &folder).expect_err("the folder is taken");
+        assert_eq!(mixed.kind(), io::ErrorKind::DirectoryNotEmpty);
+        assert!(mixed.to_string().contains("name another folder"), "{mixed}");
         fs::remove_dir_all(&folder).expect("made above");
         assert!(once.0.train.iter().all(|&n| n > 0));
         let row = 4 * (2 * 256 + SCALARS + 64) as u64;

@@ -1,5 +1,6 @@
 //! `chronotick training-set`: what the models are trained on.
 
+use std::io;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -25,7 +26,7 @@ pub(crate) struct Args {
     /// Threads.
     #[arg(long, default_value_t = 2, conflicts_with = "traces", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: u16,
-    /// The folder to write to; made if it is not there.
+    /// The folder to write to; made if it is not there. One that has a set already is refused.
     #[arg(long)]
     out: PathBuf,
     /// One JSON object instead of text.
@@ -35,7 +36,10 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Outcome {
     let started = Instant::now();
-    let failed = |error: std::io::Error| Failure::to_write("the set", &args.out, &error);
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::DirectoryNotEmpty => Failure::because(error),
+        _ => Failure::to_write("the set", &args.out, &error),
+    };
     let Written { train, valid } = if args.traces.is_empty() {
         let progress = Progress::bar("simulating", args.worlds + args.worlds.div_ceil(10));
         write_simulated(args.worlds, args.seed, usize::from(args.threads), &args.out, &|| progress.add(1))
