@@ -1,5 +1,7 @@
 //! The command line as its users meet it: exit codes, one-line errors, JSON fields, a pipe that closes early.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -201,7 +203,7 @@ fn followed(folder: &Folder) -> (Running, Server, String) {
 #[test]
 fn a_daemon_is_watched_recorded_and_reported() {
     let folder = Folder::new("watched");
-    let (_daemon, _server, page) = followed(&folder);
+    let (mut daemon, _server, page) = followed(&folder);
     let path = |name: &str| folder.path().join(name).display().to_string();
 
     // A pipe gets lines by itself.
@@ -238,6 +240,51 @@ fn a_daemon_is_watched_recorded_and_reported() {
     assert!(events.iter().any(|event| event["kind"] == "tier"), "{events:?}");
     let html = std::fs::read_to_string(&page_of_html).expect("the report");
     assert!(html.contains("<svg") && html.contains("The daemon"), "{html}");
+
+    // Nobody listens to this one, neither when a file is whole nor when the daemon is gone.
+    let unheard = ["record", "--page", &page, "--out", &path("unheard"), "--rotate", "1 s", "--seconds", "6"];
+    let mut unheard =
+        chronotick().args(unheard).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a start");
+    drop((unheard.stdout.take(), unheard.stderr.take()));
+    let files = || std::fs::read_dir(path("unheard")).map_or(0, Iterator::count);
+    within(Duration::from_secs(10), || (files() > 2).then_some(())).expect("it goes on after the first file");
+    daemon.kill();
+    assert_eq!(unheard.wait().expect("it ends").code(), Some(0));
+    for file in std::fs::read_dir(path("unheard")).expect("a folder") {
+        let file = file.expect("a file").path();
+        assert_eq!(file.extension().and_then(OsStr::to_str), Some("csv"), "{}", file.display());
+    }
+}
+
+#[test]
+fn what_cannot_be_written_is_told_before_the_work_and_what_is_read_is_kept() {
+    let folder = Folder::new("outputs");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let refused = |arguments: &[&str], why: &str| {
+        let output = output(arguments);
+        let line = text(&output.stderr);
+        assert_eq!((output.status.code(), line.lines().count()), (Some(1), 1), "{arguments:?}: {line}");
+        assert!(line.contains(why) && output.stdout.is_empty(), "{arguments:?}: {line}");
+    };
+    let (trace, nowhere) = (path("t.csv"), path("none/x"));
+    refused(&["simulate", "--out", &trace, "--truth", &nowhere], "none/x: cannot write");
+    assert!(!Path::new(&trace).exists());
+    succeeded(&["simulate", "--kind", "room-lan", "--hours", "2", "--out", &trace]);
+    refused(&["replay", &trace, "--plot", &nowhere], "none/x: cannot write the plot");
+    refused(&["replay", &trace, "--plot", &path("")], "cannot write the plot");
+    refused(&["report", &trace, "--out", &nowhere], "none/x: cannot write the report");
+    // Nothing to draw is no reason to keep the summary back.
+    let undrawn = output(&["replay", &trace, "--forecasters", "none", "--warmup", "9999", "--plot", &path("p.svg")]);
+    assert_eq!(undrawn.status.code(), Some(1));
+    assert!(text(&undrawn.stdout).contains("nothing was judged"), "{}", text(&undrawn.stdout));
+
+    let page = folder.file("clock", "");
+    let config = folder.file("c.toml", &format!("[page]\npath = \"{}\"\n", page.display())).display().to_string();
+    refused(&["report", "--config", &config, "--out", &config], "would be overwritten");
+    refused(&["report", "--config", &config, "--out", &path("clock")], "would be overwritten");
+    let model = folder.file("chronotick-near.onnx", "weights").display().to_string();
+    refused(&["replay", &trace, "--models", &path(""), "--predictions", &model], "would be overwritten");
+    assert_eq!(std::fs::read(model).expect("it is there"), b"weights");
 }
 
 #[test]
@@ -321,6 +368,14 @@ fn data_comes_as_json_everywhere() {
         pages["pages"].as_array().is_some_and(|pages| pages.iter().any(|page| page == "chronotick-watch.1")),
         "{pages}"
     );
+    // Names are bytes, and need not be text.
+    let named = folder.path().join(OsStr::from_bytes(b"\xff.toml"));
+    std::fs::copy(&good, &named).expect("a copy");
+    let checked = chronotick().args(["check-config", "--json"]).arg(named).output().expect("the program starts");
+    assert_eq!(json(&checked)["good"], true);
+    let man = folder.path().join(OsStr::from_bytes(b"man\xff"));
+    let pages = chronotick().args(["man", "--json", "--dir"]).arg(man).output().expect("the program starts");
+    assert!(json(&pages)["dir"].is_string());
 }
 
 #[test]

@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         let loaded = Config::effective(Some(file));
         if arguments.json {
             let error = loaded.as_ref().err().map(ToString::to_string);
-            line(serde_json::json!({ "file": file, "good": error.is_none(), "error": error }))?;
+            line(serde_json::json!({ "file": file.display().to_string(), "good": error.is_none(), "error": error }))?;
         }
         match loaded {
             Ok(_) if arguments.json => {}

@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     };
     let pages = write().map_err(|error| Failure::to_write("the pages", folder, &error))?;
     if arguments.json {
-        return line(serde_json::json!({ "dir": folder, "pages": pages }));
+        return line(serde_json::json!({ "dir": folder.display().to_string(), "pages": pages }));
     }
     line(format_args!("{}: read them with `man -l {}`", folder.display(), folder.join("chronotick.1").display()))
 }

@@ -20,6 +20,7 @@ mod training_set;
 mod watch;
 
 use std::fmt;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -193,6 +194,16 @@ fn print_help() -> Outcome {
 /// Whether colours are wanted on a terminal: <https://no-color.org>
 pub(crate) fn colours() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Learns before the work whether `path` can be written after it. What is there stays as it is: the work may fail.
+pub(crate) fn probe(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(there) if there.is_file() || there.is_dir() => File::options().append(true).open(path).map(drop),
+        Err(_) if !path.is_symlink() => File::create_new(path).and_then(|_| fs::remove_file(path)),
+        // Devices and pipes are opened once, and a link may lead to what is not there yet.
+        _ => Ok(()),
+    }
 }
 
 /// Prints `bytes` on standard output.

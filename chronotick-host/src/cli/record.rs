@@ -1,5 +1,6 @@
 //! `chronotick record`
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -64,7 +65,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             Some(open) => match open.wait(Duration::from_millis(250)) {
                 Ok(events) => events,
                 Err(error) if error.is_not_running() => {
-                    eprintln!("chronotick: {error}; waiting for it");
+                    // A closed standard error leaves nobody to tell.
+                    let _ = writeln!(io::stderr(), "chronotick: {error}; waiting for it");
                     journal = None;
                     continue;
                 }
@@ -106,8 +108,20 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 }
 
 fn tell(file: &Recorded, json: bool) -> Outcome {
-    if json {
-        return line(serde_json::to_string(file).map_err(Failure::because)?);
+    let told = if json {
+        line(serde_json::to_string(file).map_err(Failure::because)?)
+    } else {
+        line(format_args!(
+            "{}: {} exchanges, {} bytes ({})",
+            file.file.display(),
+            file.exchanges,
+            file.bytes,
+            file.ended
+        ))
+    };
+    match told {
+        // Whoever read this has gone; the recording is not theirs alone.
+        Err(Failure::PipeClosed) => Ok(()),
+        told => told,
     }
-    line(format_args!("{}: {} exchanges, {} bytes ({})", file.file.display(), file.exchanges, file.bytes, file.ended))
 }

@@ -10,12 +10,12 @@ use chronotick_core::units::Span;
 use chronotick_host::link::ModelState;
 use chronotick_host::replay::{Forecaster, NoForecaster, Options, Prediction, Summary, plot, replay};
 use chronotick_host::trace::Trace;
-use chronotick_host::worker::files::models_folder;
+use chronotick_host::worker::files::{file_name, models_folder};
 use chronotick_host::worker::inference::Forecasters as Models;
 
 use super::apart::apart;
 use super::progress::Progress;
-use super::{Failure, Outcome, line};
+use super::{Failure, Outcome, line, probe};
 
 /// Arguments of `chronotick replay`.
 #[derive(clap::Args)]
@@ -77,7 +77,13 @@ impl Forecasters {
 }
 
 pub(crate) fn run(args: &Args) -> Outcome {
-    apart([Some(&args.trace)], [args.predictions.as_deref(), args.plot.as_deref()])?;
+    let [near, far] = model_files(args.models.as_deref());
+    let read = [Some(&*args.trace), near.as_deref(), far.as_deref()];
+    apart(read, [args.predictions.as_deref(), args.plot.as_deref()])?;
+    if let Some(path) = &args.plot {
+        let failed = |e: io::Error| Failure::Failed(format!("{}: cannot write the plot: {}", path.display(), e.kind()));
+        probe(path).map_err(failed)?;
+    }
     let trace = Trace::read(&args.trace).map_err(Failure::because)?;
     let config = Config { forecasters: args.forecasters.enabled(), ..Config::default() };
     let options = Options {
@@ -112,11 +118,15 @@ pub(crate) fn run(args: &Args) -> Outcome {
     .map_err(|e| Failure::Failed(format!("cannot write the predictions: {}", e.kind())))?;
 
     progress.end();
-    if let Some(path) = &args.plot {
-        plot(&trace.samples, &served, &args.trace.display().to_string(), path).map_err(Failure::because)?;
-    }
+    let title = args.trace.display().to_string();
+    let drawn = args.plot.as_ref().map_or(Ok(()), |path| plot(&trace.samples, &served, &title, path));
+    tell(args, &summary)?;
+    drawn.map_err(Failure::because)
+}
+
+fn tell(args: &Args, summary: &Summary) -> Outcome {
     if args.json {
-        return line(json(&summary));
+        return line(json(summary));
     }
     let seconds = summary.core_time.as_secs_f64();
     line(format_args!("{} samples, {} refused, frozen at {}", summary.samples, summary.refused, summary.origins))?;
@@ -134,8 +144,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     line(format_args!(
         "forecasts: {} asked, {} accepted, {} muted",
         summary.counts.forecasts_issued, summary.counts.forecasts_accepted, summary.counts.forecasts_muted
-    ))?;
-    Ok(())
+    ))
 }
 
 fn json(summary: &Summary) -> serde_json::Value {
@@ -170,6 +179,12 @@ fn json(summary: &Summary) -> serde_json::Value {
         "inference_s": summary.inference_time.as_secs_f64(),
         "state_bytes": size_of::<Pipeline>(),
     })
+}
+
+/// The files that models are read from, where there are such files.
+pub(crate) fn model_files(folder: Option<&Path>) -> [Option<PathBuf>; 2] {
+    let folder = models_folder(folder);
+    Model::ALL.map(|model| folder.as_ref().map(|folder| folder.join(file_name(model))))
 }
 
 /// The models that were asked for. One that cannot be used is refused here: scores would silently be without it.

@@ -1,5 +1,6 @@
 //! `chronotick report`: one page of HTML from a recording or a running daemon.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -15,8 +16,8 @@ use chronotick_host::words;
 
 use super::apart::apart;
 use super::progress::Progress;
-use super::replay::{Forecasters, horizon, models};
-use super::{Failure, Outcome, PageArguments, line};
+use super::replay::{Forecasters, horizon, model_files, models};
+use super::{Failure, Outcome, PageArguments, line, probe};
 
 /// How long a daemon may take to tell what it remembers.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -59,11 +60,18 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Outcome {
-    apart([args.trace.as_deref(), args.truth.as_deref()], [Some(&args.out)])?;
+    let page = args.page.path();
+    let [near, far] = model_files(args.models.as_deref());
+    let config = args.page.config.as_deref();
+    let (trace, truth) = (args.trace.as_deref(), args.truth.as_deref());
+    apart([trace, truth, page.as_deref().ok(), config, near.as_deref(), far.as_deref()], [Some(&args.out)])?;
+    let failed =
+        |e: io::Error| Failure::Failed(format!("{}: cannot write the report: {}", args.out.display(), e.kind()));
+    probe(&args.out).map_err(failed)?;
     let (trace, title, live) = match &args.trace {
         Some(path) => (Trace::read(path).map_err(Failure::because)?, path.display().to_string(), None),
         None => {
-            let page = args.page.path()?;
+            let page = page?;
             let (trace, served, changes) = remembered(&page)?;
             (trace, format!("the daemon at {}", page.display()), Some((Status::ask(&page)?, served, changes)))
         }
@@ -93,11 +101,12 @@ pub(crate) fn run(args: &Args) -> Outcome {
     if let (Some((status, served, changes)), Some(first)) = (live, trace.samples.first()) {
         report.of_daemon(status, &served, &changes, first.local);
     }
-    std::fs::write(&args.out, html(&report, &now()))
-        .map_err(|e| Failure::Failed(format!("{}: cannot write the report: {}", args.out.display(), e.kind())))?;
+    let written = std::fs::write(&args.out, html(&report, &now())).map_err(failed);
     if args.json {
-        return line(serde_json::to_string(&report).map_err(Failure::because)?);
+        line(serde_json::to_string(&report).map_err(Failure::because)?)?;
+        return written;
     }
+    written?;
     line(format_args!("{}: {} exchanges, {} judged horizons", args.out.display(), report.exchanges, {
         report.horizons.iter().filter(|h| h.compared > 0).count()
     }))

@@ -9,7 +9,7 @@ use chronotick_host::sim::world::World;
 
 use super::apart::apart;
 use super::progress::Progress;
-use super::{Failure, Outcome, line};
+use super::{Failure, Outcome, line, probe};
 
 /// Arguments of `chronotick simulate`.
 #[derive(clap::Args)]
@@ -49,6 +49,9 @@ pub(crate) fn run(args: &Args) -> Outcome {
         return Ok(());
     }
     apart([], [args.out.as_deref(), args.truth.as_deref()])?;
+    for path in [&args.out, &args.truth].into_iter().flatten() {
+        probe(path).map_err(|e| failed(path, &e))?;
+    }
     let progress = Progress::spinner("simulating");
     let recording = World::new(&args.kind.params(args.seed), args.seed).record(args.hours * 3600.0);
     if let Some(path) = &args.out {

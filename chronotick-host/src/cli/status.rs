@@ -62,6 +62,10 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         for reason in models.filter_map(|model| model.get("failed").and_then(Value::as_str)) {
             line(format_args!("model     {reason}"))?;
         }
+        let warnings = worker.get("warnings").and_then(Value::as_array).into_iter().flatten();
+        for warning in warnings.filter_map(Value::as_str) {
+            line(format_args!("warning   {warning}"))?;
+        }
     }
     let forecasts = status.forecasts;
     line(format_args!(

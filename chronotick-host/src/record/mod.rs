@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use crate::error::Error;
 use crate::runner::journal::{Event, Exchange, Writer};
+use crate::runner::status::as_text;
 use crate::trace::{TraceWriter, fits_source_name};
 use crate::words;
 
@@ -112,6 +113,7 @@ pub struct Options {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Recorded {
     /// Where it is.
+    #[serde(serialize_with = "as_text")]
     pub file: PathBuf,
     /// Exchanges in it.
     pub exchanges: u64,
@@ -381,6 +383,8 @@ fn cannot_write(path: &Path, cause: io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
     use crate::runner::journal::Disrupted;
     use crate::trace::Trace;
@@ -433,6 +437,13 @@ mod tests {
         assert_eq!(trace.samples[1].offset.as_nanos(), 1_709_210_096_000_000_002);
         assert_eq!(fs::metadata(&ended[0].file).expect("it is there").len(), ended[0].bytes);
         fs::remove_dir_all(folder).expect("temporary folder");
+    }
+
+    #[test]
+    fn a_name_that_is_no_text_is_told_all_the_same() {
+        let file = PathBuf::from(std::ffi::OsStr::from_bytes(b"r\xff/trace.csv"));
+        let told = serde_json::to_value(Recorded { file, exchanges: 1, bytes: 2, ended: "full" }).expect("JSON");
+        assert_eq!(told["file"], "r\u{fffd}/trace.csv");
     }
 
     #[test]

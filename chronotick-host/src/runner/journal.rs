@@ -18,6 +18,7 @@ use rustix::process::Uid;
 use serde::{Deserialize, Serialize};
 
 use super::socket::{PageSocket, connect, foreign};
+use super::status::refuse_another;
 pub use super::thinned::Thinned;
 use crate::error::{Error, Kind};
 
@@ -309,10 +310,11 @@ impl Subscription {
     /// Subscribes to the daemon that owns the page at `page`.
     ///
     /// # Errors
-    /// `is_not_running` when no daemon listens there.
+    /// `is_not_running` when no daemon listens there, or one with another page in the same folder.
     pub fn open(page: &Path) -> Result<Self, Error> {
         let path = socket_path(page);
         let stream = connect(&path)?;
+        refuse_another(page)?;
         stream.set_nonblocking(true).map_err(|cause| Error::system("cannot read a socket", cause))?;
         Ok(Self { stream, path, buffer: Vec::new() })
     }

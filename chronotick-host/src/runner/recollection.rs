@@ -51,20 +51,12 @@ impl Recollection {
         Some(Self { path, written: Instant::now() })
     }
 
-    /// What was left, for a clock that counts as `clock` does. What cannot be used is said once and left alone.
+    /// What was left, for a clock that counts as `clock` does. What cannot be used is said and left alone.
     pub(super) fn recall(&self, clock: &dyn LocalClock) -> Option<WarmStart> {
-        let text = match fs::read_to_string(&self.path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        match left_in(&self.path) {
+            Ok(kept) => kept?.warm_start(clock.kind(), clock.scale().mult, clock.realtime().1),
             Err(error) => {
-                tracing::warn!(path = %self.path.display(), %error, "cannot read what an earlier run left; starting afresh");
-                return None;
-            }
-        };
-        match serde_json::from_str::<Kept>(&text) {
-            Ok(kept) => kept.warm_start(clock.kind(), clock.scale().mult, clock.realtime().1),
-            Err(error) => {
-                tracing::warn!(path = %self.path.display(), %error, "not what an earlier run left; starting afresh");
+                tracing::warn!(path = %self.path.display(), %error, "cannot use what is there; starting afresh");
                 None
             }
         }
@@ -89,14 +81,44 @@ impl Recollection {
         }
     }
 
-    /// A reader of the file, or a crash, meets the old one or the new one.
+    /// A reader of the file, or a crash, meets the old one or the new one. Neither takes the place of anything else.
     fn write(&self, kept: &Kept) -> io::Result<()> {
-        let new = self.path.with_extension("new");
-        let mut file = fs::File::create(&new)?;
-        file.write_all(serde_json::to_string(kept)?.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, &self.path)
+        let mut new = self.path.clone().into_os_string();
+        new.push(".new");
+        left_in(&self.path)?;
+        left_in(new.as_ref())?;
+        // An earlier run was stopped before it could rename it.
+        let _ = fs::remove_file(&new);
+        let mut file = fs::File::create_new(&new)?;
+        let text = serde_json::to_string(kept)?;
+        let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+        written.and_then(|()| fs::rename(&new, &self.path)).inspect_err(|_| {
+            // Half of it would be taken for somebody else's.
+            let _ = fs::remove_file(&new);
+        })
     }
+}
+
+/// What an earlier run left in the file at `path`: nothing where there is none, or one that has lost its content. Anything else
+/// that a slip has named is an error.
+fn left_in(path: &Path) -> io::Result<Option<Kept>> {
+    let foreign = || {
+        let name = path.file_name().unwrap_or(path.as_os_str()).display();
+        let told =
+            format!("{name} is not from an earlier run and is kept: move it, or name another file (oscillator.state)");
+        io::Error::new(io::ErrorKind::InvalidData, told)
+    };
+    match fs::metadata(path) {
+        Ok(there) if !there.is_file() => return Err(foreign()),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    let bytes = fs::read(path)?;
+    if bytes.iter().all(|&byte| byte == 0) {
+        return Ok(None);
+    }
+    serde_json::from_slice(&bytes).map(Some).map_err(|_| foreign())
 }
 
 impl Kept {
@@ -165,8 +187,35 @@ mod tests {
             let recalled = recalled.unwrap();
             assert!((recalled.rate.as_ppm() - 3.0).abs() < 1e-6, "{recalled:?}");
         }
-        fs::write(&recollection.path, "{").unwrap();
-        assert_eq!(recollection.recall(&clock), None);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn what_no_earlier_run_left_is_kept() {
+        let folder = std::env::temp_dir().join(format!("chronotick-foreign-state-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let (path, beside) = (folder.join("notes.txt"), folder.join("notes.txt.new"));
+        let mut recollection = Recollection::new(Some(&path)).unwrap();
+        let clock = crate::os::counter::SystemCounter::calibrate();
+        let known = Some(WarmStart { rate: Rate::from_ppm(3.0), deviation: Rate::from_ppm(0.02) });
+        for foreign in [&b"{"[..], b"buy milk", b"\xff"] {
+            fs::write(&path, foreign).unwrap();
+            assert_eq!(recollection.recall(&clock), None);
+            recollection.keep(known, &clock, true);
+            assert_eq!(fs::read(&path).unwrap(), foreign);
+        }
+        fs::remove_file(&path).unwrap();
+        fs::write(&beside, "buy milk").unwrap();
+        recollection.keep(known, &clock, true);
+        assert!(!path.exists() && fs::read(&beside).unwrap() == b"buy milk");
+        // What a run that was stopped has left is in nobody's way, nor is an empty file, nor a neighbour.
+        fs::write(&beside, serde_json::to_string(&kept()).unwrap()).unwrap();
+        fs::write(&path, "").unwrap();
+        fs::write(folder.join("notes.new"), "buy milk").unwrap();
+        recollection.keep(known, &clock, true);
+        assert!(left_in(&path).unwrap().is_some() && !beside.exists());
+        assert_eq!(fs::read(folder.join("notes.new")).unwrap(), b"buy milk");
+        assert!(left_in(Path::new("/dev/null")).is_err(), "a device is nobody's file");
         fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -29,8 +29,8 @@ pub(super) struct PageSocket {
 }
 
 impl PageSocket {
-    /// Listens at `path`. What lies there is left over from a daemon before, unless one answers that has another page in the same
-    /// folder: that one keeps it.
+    /// Listens at `path`. A socket that lies there is left over from a daemon before, unless one answers that has another page in
+    /// the same folder: that one keeps it.
     ///
     /// Whoever may enter the folder may connect: what is told is what the page's readers can see, and how it came about.
     /// Nothing can be asked for or changed, so there is nothing to keep from them.
@@ -39,9 +39,14 @@ impl PageSocket {
             let told = "another daemon's is there: give this page a folder of its own";
             return Err(io::Error::new(io::ErrorKind::AddrInUse, told));
         }
-        match fs::remove_file(&path) {
-            Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
-            _ => {}
+        match fs::symlink_metadata(&path) {
+            Ok(there) if there.file_type().is_socket() => fs::remove_file(&path)?,
+            Ok(_) => {
+                let told = format!("{} is no socket and is kept: give this page a folder of its own", path.display());
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, told));
+            }
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+            Err(cause) => return Err(cause),
         }
         let listener = UnixListener::bind(&path)?;
         let file = fs::symlink_metadata(&path).map(|file| (file.dev(), file.ino()))?;
@@ -127,7 +132,8 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("chronotick-socket-{}", std::process::id()));
         fs::create_dir_all(&folder).expect("temporary folder");
         let path = folder.join("a.sock");
-        fs::write(&path, "left over").expect("temporary file");
+        // A listener by itself leaves its file behind.
+        drop(UnixListener::bind(&path).expect("temporary socket"));
         let socket = PageSocket::open(path.clone()).expect("it listens");
         let mode = fs::metadata(&path).expect("it is there").permissions().mode();
         assert_eq!(mode & 0o777, 0o666);
@@ -137,6 +143,18 @@ mod tests {
         assert!(socket.accept(now).is_some());
         drop((client, socket));
         assert!(connect(&path).expect_err("it is gone").is_not_running());
+        fs::remove_dir_all(&folder).expect("temporary folder");
+    }
+
+    #[test]
+    fn what_is_no_socket_is_kept() {
+        let folder = std::env::temp_dir().join(format!("chronotick-no-socket-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("temporary folder");
+        let path = folder.join("a.sock");
+        fs::write(&path, "buy milk").expect("temporary file");
+        let told = PageSocket::open(path.clone()).err().expect("it is in the way").to_string();
+        assert!(told.contains("a.sock") && told.contains("a folder of its own"), "{told}");
+        assert_eq!(fs::read(&path).expect("it is there"), b"buy milk");
         fs::remove_dir_all(&folder).expect("temporary folder");
     }
 

@@ -4,6 +4,7 @@
 
 use std::io::{self, Read, Write};
 use std::os::fd::BorrowedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,12 +12,16 @@ use chronotick_core::estimator::Family;
 use chronotick_core::fusion::HORIZONS;
 use chronotick_core::stability::StabilityPoint;
 use chronotick_core::{Pipeline, Tier};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::coverage::Coverage;
 use super::socket::{PageSocket, connect, foreign, unreadable};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::ntp::client::Counts;
+
+/// How long an answer is waited for, and by whoever can do without one.
+const PATIENCE: Duration = Duration::from_secs(5);
+const LITTLE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// The state of a daemon. Durations carry their unit in the name; offsets are reference - local.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,11 +76,17 @@ pub struct Status {
     /// What local time is counted with.
     pub counter: String,
     /// The page.
+    #[serde(serialize_with = "as_text")]
     pub page: PathBuf,
     /// The daemon.
     pub pid: u32,
     /// Its version.
     pub version: String,
+}
+
+/// A path as JSON can hold it: one that is not UTF-8 is no reason to say nothing.
+pub(crate) fn as_text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
 }
 
 /// Overlapping Allan deviation at one averaging time.
@@ -188,16 +199,33 @@ impl Status {
     /// Asks the daemon that owns the page at `page`.
     ///
     /// # Errors
-    /// `is_not_running` when no daemon listens there.
+    /// `is_not_running` when no daemon listens there, or one with another page in the same folder.
     pub fn ask(page: &Path) -> Result<Self, Error> {
-        let path = socket_path(page);
-        let mut stream = connect(&path)?;
+        Self::told(&socket_path(page), PATIENCE)?.of(page)
+    }
+
+    /// What the daemon that listens at `path` says of itself.
+    fn told(path: &Path, patience: Duration) -> Result<Self, Error> {
+        let mut stream = connect(path)?;
         let mut text = String::new();
         stream
-            .set_read_timeout(Some(Duration::from_secs(5)))
+            .set_read_timeout(Some(patience))
             .and_then(|()| stream.read_to_string(&mut text))
-            .map_err(|cause| unreadable(&path, cause))?;
-        serde_json::from_str(&text).map_err(|cause| foreign(&path, cause))
+            .map_err(|cause| unreadable(path, cause))?;
+        serde_json::from_str(&text).map_err(|cause| foreign(path, cause))
+    }
+
+    /// Itself, if `page`, beside which it was told, is the daemon's.
+    fn of(self, page: &Path) -> Result<Self, Error> {
+        if is_page_of(page, &self.page) {
+            return Ok(self);
+        }
+        let (page, other) = (page.display(), self.page.display());
+        let told = format!(
+            "no daemon answers for {page}: the one in its folder keeps {other}; ask for that, or give each page a folder of \
+             its own"
+        );
+        Err(Error::new(Kind::NotRunning, told))
     }
 }
 
@@ -227,6 +255,25 @@ pub(super) fn experts(pipeline: &Pipeline) -> Experts {
         horizons_s: (0..HORIZONS.len()).map(|node| f64::from(fusion.horizon(node))).collect(),
         families: families.into(),
     }
+}
+
+/// Refuses a `page` in whose folder the daemon of another one listens. Nothing is refused where nobody says whose it is.
+pub(super) fn refuse_another(page: &Path) -> Result<(), Error> {
+    Status::told(&socket_path(page), LITTLE_PATIENCE).map_or(Ok(()), |status| status.of(page).map(drop))
+}
+
+/// Whether `page`, beside whose socket a daemon told of `its` page, is that one. In a container the folder may have another name
+/// than where the daemon runs, so only the last part of the daemon's path means anything here: its page lies beside its socket. A
+/// page that was removed and is about to be made again is still meant by its name, a link by what it leads to.
+fn is_page_of(page: &Path, its: &Path) -> bool {
+    let linked = || {
+        let beside = socket_path(page).canonicalize().ok()?.with_file_name(its.file_name()?);
+        let file = |path: &Path| path.metadata().map(|file| (file.dev(), file.ino())).ok();
+        Some(file(&beside)? == file(page)?)
+    };
+    // Both as JSON has them.
+    let name = |page: &Path| page.file_name().map(|name| name.to_string_lossy().into_owned());
+    name(page) == name(its) || linked().unwrap_or(false)
 }
 
 /// The socket that belongs to a page.
@@ -267,7 +314,36 @@ impl StatusSocket {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::fs;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::symlink;
+
     use super::*;
+
+    #[test]
+    fn a_daemon_answers_for_its_own_page_by_whatever_name_and_for_no_other() {
+        let folder = std::env::temp_dir().join(format!("chronotick-whose-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        let (run, elsewhere) = (folder.join("run"), folder.join("elsewhere"));
+        fs::create_dir_all(&run).expect("temporary folder");
+        fs::create_dir_all(&elsewhere).expect("temporary folder");
+        for name in ["a", "b", "status.sock"] {
+            fs::write(run.join(name), name).expect("temporary file");
+        }
+        symlink("a", run.join("link")).expect("a link");
+        symlink(run.join("a"), elsewhere.join("mine")).expect("a link");
+        symlink(run.join("status.sock"), elsewhere.join("status.sock")).expect("a link");
+        // Where the daemon runs, the folder has another name.
+        let is_own = |page: &str| is_page_of(&folder.join(page), Path::new("/run/chronotick/a"));
+        assert!(["run/a", "run/../run/a", "run/link", "elsewhere/mine"].into_iter().all(is_own));
+        assert!(!["run/b", "run/none", "elsewhere/none", "run/status.sock"].into_iter().any(is_own));
+        let foreign = Path::new(OsStr::from_bytes(b"/x/cl\xffck"));
+        assert!(is_page_of(foreign, Path::new(&foreign.display().to_string())), "as JSON has it");
+        fs::remove_file(run.join("a")).expect("it is there");
+        assert!(is_own("run/a") && !is_own("run/b"), "it is about to be made again");
+        fs::remove_dir_all(&folder).expect("temporary folder");
+    }
 
     #[test]
     fn the_shares_of_all_kinds_add_up() {

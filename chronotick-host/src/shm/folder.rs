@@ -12,13 +12,20 @@ const OTHERS_WRITE: u32 = 0o022;
 
 /// Makes `folder` and what is missing above it. What is there already stays as it is.
 pub(crate) fn make(folder: &Path) -> io::Result<()> {
+    match make_one(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make(folder.parent().filter(|above| !above.as_os_str().is_empty()).ok_or(error)?)?;
+            // Once: in some folders that are there nothing can be made, and they say that it was not found.
+            make_one(folder)
+        }
+        made => made,
+    }
+}
+
+fn make_one(folder: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(MODE).create(folder) {
         // The umask does not apply, as for the page.
         Ok(()) => fs::set_permissions(folder, Permissions::from_mode(MODE)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            make(folder.parent().filter(|above| !above.as_os_str().is_empty()).ok_or(error)?)?;
-            make(folder)
-        }
         Err(_) if folder.is_dir() => Ok(()),
         Err(error) => Err(error),
     }
@@ -62,6 +69,7 @@ mod tests {
         assert_eq!(mode(&top), 0o700);
         fs::write(folder.join("file"), "").unwrap();
         assert!(make(&folder.join("file/below")).is_err());
+        assert!(make(Path::new("/proc/chronotick/below")).is_err(), "nobody makes folders there");
         fs::remove_dir_all(top.parent().unwrap()).unwrap();
     }
 

@@ -54,7 +54,7 @@ impl Identity {
             return Err(PageError::AbiVersion { path: path(), found: low_half(self.words[1]) });
         }
         if high_half(self.words[1]) != 4096 || low_half(self.words[7]) != checksum(&self.words) {
-            return Err(PageError::NotAPage { path: path() });
+            return Err(PageError::Damaged { path: path() });
         }
         Ok(())
     }

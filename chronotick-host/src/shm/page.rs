@@ -37,9 +37,15 @@ pub enum PageError {
         /// Where it was looked for.
         path: PathBuf,
     },
-    /// The file is short, damaged, or something else altogether.
-    #[error("{path} is not a clock page: remove it, the daemon makes a new one")]
+    /// Something else altogether.
+    #[error("{path} is not a clock page: name the daemon's (`[page] path` or --page)")]
     NotAPage {
+        /// What is there.
+        path: PathBuf,
+    },
+    /// The file has the size and the magic of a page; the rest of its identity is wrong.
+    #[error("{path} is a damaged clock page: remove it, the daemon makes a new one")]
+    Damaged {
         /// The file.
         path: PathBuf,
     },
@@ -356,9 +362,16 @@ mod tests {
             fs::write(&path, &bytes).unwrap();
             let error = Reader::attach(&path).unwrap_err();
             assert!(matches!(error, PageError::NotAPage { .. }), "{} bytes: {error}", bytes.len());
+            assert!(!error.to_string().contains("remove"), "it may be anything: {error}");
         }
+        let folder = Reader::attach(path.parent().unwrap()).unwrap_err();
+        assert!(matches!(folder, PageError::NotAPage { .. }), "{folder}");
         let mut other = vec![0; PAGE_SIZE];
         other[..8].copy_from_slice(&MAGIC.to_le_bytes());
+        other[8] = 2;
+        fs::write(&path, &other).unwrap();
+        let damaged = Reader::attach(&path).unwrap_err();
+        assert!(matches!(damaged, PageError::Damaged { .. }) && damaged.to_string().contains("remove"), "{damaged}");
         other[8] = 9;
         fs::write(&path, &other).unwrap();
         assert!(matches!(Reader::attach(&path).unwrap_err(), PageError::AbiVersion { found: 9, .. }));
@@ -381,7 +394,7 @@ mod tests {
             if looks.get() < 5 { torn } else { whole }
         });
         assert!(settles.is_ok() && looks.get() == 5);
-        assert!(matches!(settled(path, || torn), Err(PageError::NotAPage { .. })));
+        assert!(matches!(settled(path, || torn), Err(PageError::Damaged { .. })));
     }
 
     #[test]

@@ -20,7 +20,9 @@ use super::folder;
 use super::identity::Identity;
 use super::latch;
 use super::map::Mapping;
-use super::page::{PAGE_SIZE, Page, PageError, PageSettings, attach, counter_of, marks, no_follow, open, scale_count};
+use super::page::{
+    MAGIC, PAGE_SIZE, Page, PageError, PageSettings, attach, counter_of, marks, no_follow, open, scale_count,
+};
 use crate::os::counter::{CounterKind, LocalClock, SystemCounter, suspended};
 use crate::os::disruption::SUSPENSION;
 
@@ -297,10 +299,13 @@ fn take_over(path: &Path) -> Option<(Mapping, u64)> {
     (identity.check(path).is_ok() && identity.is_this_boot()).then_some((mapping, inode))
 }
 
-/// A file that no daemon has made is kept, whatever slip has named it: a page may have lost its content, but not its size.
+/// A file that no daemon has made is kept, whatever slip has named it. A page that has lost its content is empty or all zeros.
 fn spare(path: &Path) -> Result<(), PageError> {
-    let is_page =
-        |there: &fs::Metadata| there.is_symlink() || there.is_file() && [0, PAGE_SIZE as u64].contains(&there.len());
+    let is_page = |there: &fs::Metadata| {
+        let sized = there.is_file() && [0, PAGE_SIZE as u64].contains(&there.len());
+        let made = |bytes: Vec<u8>| bytes.starts_with(&MAGIC.to_le_bytes()) || bytes.iter().all(|&byte| byte == 0);
+        there.is_symlink() || sized && fs::read(path).is_ok_and(made)
+    };
     match fs::symlink_metadata(path) {
         Ok(there) if !is_page(&there) => Err(PageError::Occupied { path: path.to_owned() }),
         _ => Ok(()),
@@ -311,6 +316,8 @@ fn spare(path: &Path) -> Result<(), PageError> {
 fn make(path: &Path, identity: &Identity) -> Result<(Mapping, u64), PageError> {
     let fresh = beside(path, ".new");
     let io = |source| PageError::Unmakeable { path: fresh.clone(), source };
+    // Only a daemon that was stopped at this may have left one.
+    spare(&fresh)?;
     let _ = fs::remove_file(&fresh);
     let mut file = OpenOptions::new()
         .create_new(true)
@@ -472,8 +479,21 @@ mod tests {
         assert!(matches!(create(), Err(PageError::Occupied { .. })));
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
         fs::remove_dir(&path).unwrap();
+        let foreign = vec![b'\n'; PAGE_SIZE];
+        fs::write(&path, &foreign).unwrap();
+        assert!(matches!(create(), Err(PageError::Occupied { .. })), "as long as a page, and none");
+        fs::remove_file(&path).unwrap();
+        let fresh = beside(&path, ".new");
+        fs::write(&fresh, &foreign).unwrap();
+        assert!(matches!(create(), Err(PageError::Occupied { path }) if path == fresh));
+        assert!(fs::read(&fresh).unwrap() == foreign && !path.exists());
+        // What daemons leave behind is no obstacle.
         fs::write(&path, "").unwrap();
-        assert!(create().is_ok());
+        fs::write(&fresh, "").unwrap();
+        assert!(create().is_ok() && !fresh.exists());
+        fs::rename(&path, &fresh).unwrap();
+        fs::write(&path, vec![0; PAGE_SIZE]).unwrap();
+        assert!(create().is_ok() && !fresh.exists());
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 
