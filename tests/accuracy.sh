@@ -7,6 +7,7 @@
 # (PYTHON names another interpreter). The last but one column is the interval score of the best of five Gaussian Kalman filters,
 # see interval_score.py. Needs `cargo build --release` first.
 set -euo pipefail
+[ $# = 3 ] || { sed -n 's/^# \(usage:\)/\1/p' "$0" >&2; exit 2; }
 traces=$1 scorer=$2 forecasters=$3
 here=$(dirname "$0")
 chronotick=${CHRONOTICK:-$here/../target/release/chronotick}

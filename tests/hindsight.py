@@ -27,9 +27,12 @@ WARMUP = 7200.0
 
 
 def columns(path, names):
-    with open(path, encoding="utf-8") as file:
-        rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
-    return [np.array([int(float(row[name])) for row in rows]) for name in names]
+    try:
+        with open(path, encoding="utf-8") as file:
+            rows = list(csv.DictReader(line for line in file if not line.startswith("#")))
+        return [np.array([int(float(row[name])) for row in rows or [{}]]) for name in names]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        sys.exit(f"{path}: not a CSV file with {', '.join(names)}: {error}")
 
 
 def rmse(errors):

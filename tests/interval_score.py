@@ -20,11 +20,14 @@ NORMAL_975 = 1.96
 
 def columns(path, *names):
     """The named columns of a CSV file with comments, as float64."""
-    with open(path, encoding="utf-8") as file:
-        lines = [line.rstrip("\n") for line in file if not line.startswith("#")]
-    header = lines[0].split(",")
-    places = [header.index(name) for name in names]
-    rows = np.array([[line.split(",")[place] for place in places] for line in lines[1:]], dtype=float)
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = [line.rstrip("\n") for line in file if not line.startswith("#")]
+        header = lines[0].split(",")
+        places = [header.index(name) for name in names]
+        rows = np.array([[line.split(",")[place] for place in places] for line in lines[1:]], dtype=float)
+    except (OSError, IndexError, ValueError) as error:
+        sys.exit(f"{path}: not a CSV file with {', '.join(names)}: {error}")
     return rows.T
 
 

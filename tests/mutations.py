@@ -122,6 +122,9 @@ def main():
     parser.add_argument("--target", help="a target folder to build in, instead of a fresh one")
     parser.add_argument("names", nargs="*", help="only these mistakes")
     options = parser.parse_args()
+    unknown = set(options.names) - {"none", *(title for title, *_ in MISTAKES)}
+    if unknown:
+        sys.exit(f"no such mistake: {', '.join(sorted(unknown))}; MISTAKES in {__file__} names them")
     top = pathlib.Path(__file__).resolve().parent.parent
     missed = 0
     with tempfile.TemporaryDirectory(prefix="chronotick-mutations-") as name:

@@ -6,7 +6,7 @@
 # Each round: processor hogs, every process stopped (SIGSTOP) in turn, every process killed (SIGKILL) in turn, the page's folder
 # full, the daemon without descriptors, the folder read-only. The truth is the system's own clock, which chronyd serves. Every
 # reading of every program is held to the laws: inside its hard bound, never back within an epoch. After each disturbance a
-# fresh reading has to come within ten seconds; nothing may be left behind at the end.
+# fresh reading has to come within fifteen seconds; nothing may be left behind at the end.
 #
 # Programs: CHRONOTICK and SOAK_READER (by default those of target/release, built if they are missing), chronyd from the PATH. Root
 # is needed for chronyd's reference without privileges to be as simple as this, and to mount the folder: without it those two

@@ -1,20 +1,25 @@
-"""Writes a model's card from its checkpoint, its ONNX file and the held-out worlds.
+"""Writes a model's card from its checkpoint, its ONNX file and the held-out windows of a set.
 
 usage: python card.py near.pt SHARDS ../chronotick-near.onnx
 
-Writes ../chronotick-near.md and ../plots/near-loss.svg.
+Writes ../chronotick-near.md and ../plots/near-loss.svg, beside the ONNX file and with its name. What the checkpoint began with
+and its teachers are looked for beside the checkpoint.
 """
 
 import argparse
 import hashlib
+import io
+import math
 import pathlib
+from collections import defaultdict
 
 import matplotlib
 import numpy as np
 import torch
 
 from contract import LEVELS, MEDIAN
-from forecaster import load, parameters
+from export import TOLERANCE, difference
+from forecaster import load, parameters, place, replacing
 from layers import Expected
 from losses import FAR_OFF, coverage, in_claims, missed, skill
 from shards import Windows
@@ -23,7 +28,8 @@ matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "chronotick"
 from matplotlib import pyplot  # noqa: E402  (the backend has to be chosen first)
 
-MODELS = pathlib.Path(__file__).parent.parent
+MISSING = "not recorded"
+TWO_LOSSES = "The training loss is the distance from the teachers, the held-out one that from the truth: two quantities, on two axes.\n\n"
 ABOUT = {
     "near": ("Chronos-Bolt", "chronos_bolt.py", "the next 64 steps (68 minutes at a step of 64 s), one row a step"),
     "far": ("TinyTimeMixer", "tiny_time_mixer.py", "the next 256 steps (4.6 hours at a step of 64 s), one row every 16 steps"),
@@ -34,19 +40,22 @@ PAPER = {
 }
 
 
-def loss_plot(name, curve):
-    """The loss curve as a small SVG."""
+def loss_plot(curve, taught, judged):
+    """The loss curve as a small SVG; the loss of what was `taught` by teachers has an axis of its own."""
     steps, train, valid = (np.array(curve)[:, i] for i in range(3))
     figure, axes = pyplot.subplots(figsize=(5.0, 2.6))
-    axes.plot(steps, train, label="training (augmented)", linewidth=1)
-    axes.plot(steps, valid, label="held-out worlds", linewidth=1)
+    other = axes.twinx() if taught else axes
+    lines = axes.plot(steps, train, label="distance to the teachers (left)" if taught else "training (augmented)", linewidth=1)
+    lines += other.plot(steps, valid, label=f"{judged} (right)" if taught else judged, linewidth=1, color="C1")
     axes.set_xlabel("step")
     axes.set_ylabel("loss")
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(handles=lines, frameon=False, **(dict(loc="lower left", bbox_to_anchor=(0.0, 1.0)) if taught else {}))
+    for each in (axes, other):
+        each.spines[["top"] if taught else ["top", "right"]].set_visible(False)
     figure.tight_layout()
-    (MODELS / "plots").mkdir(exist_ok=True)
-    figure.savefig(MODELS / "plots" / f"{name}-loss.svg", metadata={"Date": None, "Creator": None})
+    made = io.BytesIO()
+    figure.savefig(made, format="svg", metadata={"Date": None, "Creator": None})
+    return made.getvalue()
 
 
 def table(rows):
@@ -55,11 +64,26 @@ def table(rows):
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
 
 
-def taught(teachers):
-    """What the targets were."""
-    if not teachers:
-        return "the truth"
-    return "the mean of what " + ", ".join(f"`train/checkpoints/{name}` ({weight:g})" for name, weight in teachers) + " say"
+def number(value):
+    """Three digits, or a dash where there was nothing to compute it from."""
+    return f"{value:.3f}" if math.isfinite(value) else "-"
+
+
+def about(path):
+    """What a checkpoint that training used says of itself."""
+    if not path.exists():
+        return f"`{path.name}`, which was not beside the checkpoint"
+    record = defaultdict(lambda: MISSING, load(path)[1])
+    return f"`{path.name}` (SHA-256 `{hashlib.sha256(path.read_bytes()).hexdigest()}`; {record['data']}; training seed {record['seed']})"
+
+
+def sources(record, folder):
+    """Rows on what the weights began as and what they learnt from; old records say of a start only that there was one."""
+    start, teachers = record.get("start", True), record.get("teachers")
+    began = MISSING if start is True else about(folder / start) if start else "random weights"
+    learnt = MISSING if teachers is None else "the weighted mean of what the teachers say" if teachers else "the truth"
+    return [["start", began], ["learnt from", learnt],
+            *([f"teacher, weight {weight:g}", about(folder / name)] for name, weight in teachers or [])]
 
 
 def squares(quantiles, windows, expected, claimed):
@@ -83,14 +107,20 @@ def bootstrap(error, base, random):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint")
+    parser.add_argument("checkpoint", type=pathlib.Path)
     parser.add_argument("shards")
-    parser.add_argument("onnx", type=pathlib.Path)
+    parser.add_argument("onnx", type=place)
     args = parser.parse_args()
     model, record = load(args.checkpoint)
     shape = model.network.shape
     name = {64: "near", 16: "far"}[shape.rows]
     windows = Windows(args.shards, name, "valid").first(20000)
+    try:
+        apart = difference(args.onnx, model, windows.context[:8], windows.scalars[:8])
+    except Exception as error:  # onnxruntime's errors have no type of their own.
+        raise SystemExit(f"{args.onnx}: does not run as a {name} model: {' '.join(str(error).split())}")
+    if not apart <= TOLERANCE:
+        raise SystemExit(f"{args.onnx}: not what export.py makes of {args.checkpoint}: its answers are {apart:.1e} off; export it anew")
     with torch.no_grad():
         quantiles = torch.cat([model(c, s) for c, s, _ in windows.batches(1024)])
     outlook = Expected(shape)
@@ -101,69 +131,81 @@ def main():
     worlds = (error / base).sqrt().log().nanmean(0).exp()
     below = coverage(quantiles, windows.target)
     rows = [r for r in (0, 3, 7, 15, 31, 63) if r < shape.rows]
-    loss_plot(name, record["curve"])
     random = np.random.default_rng(1)
-    skills = [["steps ahead", "RMSE ratio", "95 % interval", "geometric mean over worlds", "mean absolute error ratio", "inside 95 %", "inside 80 %", "inside 50 %"]]
+    recorded = windows.describe().startswith("recorded traces")
+    judged, units = ("held-out recordings", "tenths of recordings") if recorded else ("held-out worlds", "worlds")
+    skills = [["steps ahead", "RMSE ratio", "95 % interval", f"geometric mean over {units}", "mean absolute error ratio",
+               "inside 95 %", "inside 80 %", "inside 50 %"]]
     for r in rows:
-        low, high = bootstrap(error[:, r], base[:, r], random)
-        inside = [f"{float(below[r, 8 - i] - below[r, i]):.3f}" for i in (0, 2, 3)]
-        skills.append([str((r + 1) * shape.stride), f"{rmse[r]:.3f}", f"{low:.3f} to {high:.3f}", f"{worlds[r]:.3f}", f"{mae[r]:.3f}", *inside])
+        interval = " to ".join(map(number, bootstrap(error[:, r], base[:, r], random)))
+        inside = [number(below[r, 8 - i] - below[r, i]) for i in (0, 2, 3)]
+        skills.append([str((r + 1) * shape.stride), number(rmse[r]), interval.replace("- to -", "-"), number(worlds[r]), number(mae[r]),
+                       *inside])
     calibration = [["level", *(f"{level:g}" for level in LEVELS)]]
     for r in rows:
-        calibration.append([f"{(r + 1) * shape.stride} steps", *(f"{float(v):.3f}" for v in below[r])])
+        calibration.append([f"{(r + 1) * shape.stride} steps", *map(number, below[r])])
     architecture, source, reach = ABOUT[name]
     data = args.onnx.read_bytes()
+    known = defaultdict(lambda: MISSING, record)
     curve = [["step", "training loss", "held-out loss", "RMSE ratio", "MAE ratio"]]
-    curve += [[str(v) for v in line] for line in record["curve"][:: max(1, len(record["curve"]) // 10)]]
-    text = f"""# chronotick-{name}
+    curve += [[str(v) if math.isfinite(v) else "-" for v in line] for line in record["curve"][:: max(1, len(record["curve"]) // 10)]]
+    ground = "recordings" if known["data"].startswith("recorded traces") else "simulated oscillators and networks"
+    unseen = ": ranges of parameters that training never saw" if "held-out worlds" in known["judged"] else ""
+    measured = f"{windows.describe()}, {len(windows)} windows"
+    facts = [["", ""],
+             ["file", f"`{args.onnx.name}`, {len(data)} bytes"],
+             ["SHA-256", f"`{hashlib.sha256(data).hexdigest()}`"],
+             ["licence", "MIT OR Apache-2.0, as the rest of the project; no data of others went in"],
+             ["training data", f"{known['data']}: `chronotick training-set`, this project's estimator over {ground}"],
+             ["held out", f"{known['judged']}{unseen}"],
+             ["windows", f"{known['windows']} for training, {known['held_out']} held out"],
+             ["training", f"{known['steps']} of {known['planned_steps']} steps of {known['batch']} windows ({known['device']}), AdamW at "
+                          f"{known['rate']}, weight decay {known['decay']}, weights averaged with memory {known['average']}"],
+             *sources(record, args.checkpoint.parent),
+             ["seed", str(known["seed"])],
+             ["architecture", ", ".join(f"{k} {v}" for k, v in model.network.config.items())]]
+    plot = args.onnx.parent / "plots" / f"{args.onnx.stem.removeprefix('chronotick-')}-loss.svg"
+    picture = loss_plot(record["curve"], record.get("teachers"), "held-out worlds" if unseen else "held out")
+    text = f"""# {args.onnx.stem}
 
 {architecture} architecture, {parameters(model)} parameters, trained from scratch. Forecasts {reach}. Written from the papers
 ({PAPER[name]}); code in `train/{source}`. Inputs and outputs: `train/contract.py`.
 
-| | |
-|---|---|
-| file | `{args.onnx.name}`, {len(data)} bytes |
-| SHA-256 | `{hashlib.sha256(data).hexdigest()}` |
-| licence | MIT OR Apache-2.0, as the rest of the project; no data of others went in |
-| training data | {record['data']}: `chronotick training-set`, this project's estimator over simulated oscillators and networks |
-| held out | {record['judged']}: ranges of parameters that training never saw |
-| windows | {record['windows']} for training, {record['held_out']} held out |
-| training | {record['steps']} of {record['planned_steps']} steps of {record['batch']} windows ({record['device']}), AdamW at {record['rate']:g}, weight decay {record['decay']:g}, weights averaged with memory {record['average']:g} |
-| start | {'`train/checkpoints/' + record['start'] + '`' if record['start'] else 'random weights'} |
-| learnt from | {taught(record['teachers'])} |
-| seed | {record['seed']} |
-| architecture | {', '.join(f'{k} {v}' for k, v in model.network.config.items())} |
+{table(facts)}
 
-## Skill on held-out worlds
+## Skill on {judged}
 
 Error of the median divided by the error of what the classical experts together expect, which the model is told. Below 1 it adds
-to what they know. Errors relative to the deviation that they claim, limited at {FAR_OFF:g} of it, over {len(windows)} windows;
-the interval resamples whole worlds. The geometric mean counts every world alike. The last columns are the share of truths inside
+to what they know. Measured on {measured}. Errors relative to the deviation that the experts claim, limited at {FAR_OFF:g} of it;
+the interval resamples {units}, not windows. The geometric mean counts all {units} alike. The last columns are the share of truths inside
 the central intervals.
 
 {table(skills)}
 
-## Calibration on held-out worlds
+## Calibration on {judged}
 
-Share of truths below each quantile.
+Share of truths below each quantile, on {measured}.
 
 {table(calibration)}
 
 ## Loss curves
 
-![loss](plots/{name}-loss.svg)
+![loss](plots/{plot.name})
 
-{table(curve)}
+{TWO_LOSSES if record.get("teachers") else ""}{table(curve)}
 
 ## Limits
 
-* Trained and measured on simulated oscillators. Losses on simulated worlds do not predict transfer to a real machine: the
+* Trained on {ground}, measured on {judged}. Losses there do not predict transfer to another machine: the
   fusion weighs the model by its errors there, and mutes it where it does not help.
 * Where the classical experts are already right, the medians are what they say.
 * The scale of a forecast follows the history's. A clock that changes its habits is forecast by the old ones.
 * Nothing is known about the time of day. A daily pattern has to be visible in the history.
 """
-    (MODELS / f"chronotick-{name}.md").write_text(text)
+    plot.parent.mkdir(exist_ok=True)
+    for path, made in ((plot, picture), (args.onnx.with_suffix(".md"), text.encode())):
+        with replacing(path) as fresh:
+            fresh.write_bytes(made)
     print("\n".join(" ".join(row) for row in skills))
 
 

@@ -4,7 +4,7 @@ Ansari et al., "Chronos: Learning the Language of Time Series" (2024) and its di
 the context is cut into patches, each patch with its mask is embedded by a residual block, a T5 encoder (Raffel et al.
 2020: RMS norm before each sublayer, no biases, relative position bias shared by the layers, unscaled dot products)
 reads the patches, a decoder of one token attends to them, and a residual block turns its state into all quantiles of
-all steps at once. A register token ends the sequence; here it carries the four scalars and is never masked.
+all steps at once. A register token ends the sequence; here it carries the scalars and is never masked.
 """
 
 import math

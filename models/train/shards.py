@@ -1,6 +1,7 @@
 """Reads the windows that `chronotick training-set` writes."""
 
 import json
+import math
 import pathlib
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,37 +15,52 @@ READERS = 8
 
 
 class Windows:
-    """All windows of one model and split, in the memory of `device`: `context`, `scalars`, `target` (in units of the contract, NaN: unknown).
+    """All windows of one model and split, in the memory of `device`: `context`, `scalars`, `target` (in the contract's units; NaN: unknown).
 
     `world` numbers the stretches that are taken as independent: the windows of a shard divided evenly among its worlds, in
-    order (a shard does not say where one world ends).
+    order (a shard does not say where one world ends). `most` ends the reading with the shard that holds that many worlds.
     """
 
-    def __init__(self, folder, model, split, device="cpu"):
+    def __init__(self, folder, model, split, device="cpu", most=math.inf):
         self.shape = SHAPES[model]
         self.origin, numbers = [], []
-        worlds = 0
-        paths = sorted(pathlib.Path(folder).glob(f"{model}-{split}-*.json"))
+        paths, stretches = [], []
+        for path in sorted(pathlib.Path(folder).glob(f"{model}-{split}-*.json")):
+            if sum(stretches) < most:
+                paths.append(path)
+                stretches.append(self.look(path))
         if not paths:
             raise SystemExit(f"{folder}: no {model}-{split}-*.json: write it with `chronotick training-set`")
-        headers = [json.loads(path.read_text()) for path in paths]
         with ThreadPoolExecutor(READERS) as readers:
-            parts = list(readers.map(lambda path, header: [part.to(device) for part in self.read(path, header)], paths, headers))
-        for header, (_, _, target) in zip(headers, parts):
-            first, last = header["origin"].get("worlds", [0, 10])
-            numbers.append(worlds + torch.arange(len(target)) * (last - first) // max(1, len(target)))
-            worlds += last - first
-            self.origin.append({"seed": header["seed"], **header["origin"]})
+            parts = list(readers.map(lambda path: [part.to(device) for part in self.read(path)], paths))
+        worlds = 0
+        for count, (_, _, target) in zip(stretches, parts):
+            numbers.append(worlds + torch.arange(len(target)) * count // max(1, len(target)))
+            worlds += count
         self.context, self.scalars, self.target = (torch.cat(column) for column in zip(*parts))
         self.world = torch.cat(numbers)
+        if not len(self):
+            raise SystemExit(f"{folder}: no usable window in {model}-{split}-*.f32: simulate more worlds or record for longer")
 
-    def read(self, header_path, header):
-        """`context [n, channels, cells]`, `scalars [n, 4]`, `target [n, rows]` of one shard."""
+    def look(self, path):
+        """How many stretches one shard says that it holds; a shard that is not whole is refused before any is read."""
         row = {"context": [self.shape.channels, self.shape.cells], "scalars": [SCALARS], "target": [self.shape.rows]}
-        if header["row"] != row or header["dtype"] != "<f4":
-            raise SystemExit(f"{header_path}: other tensors than contract.py's: write it anew with `chronotick training-set`")
+        try:
+            header = json.loads(path.read_text())
+            if header["row"] != row or header["dtype"] != "<f4":
+                raise ValueError("other tensors than contract.py's")
+            if path.with_suffix(".f32").stat().st_size != 4 * header["windows"] * sum(map(math.prod, row.values())):
+                raise ValueError("its .f32 is not as long as it should be")
+            self.origin.append({"seed": header["seed"], **header["origin"]})
+            first, last = header["origin"].get("worlds", [0, 10])
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise SystemExit(f"{path}: broken ({error}): write the set anew with `chronotick training-set`")
+        return last - first
+
+    def read(self, path):
+        """`context [n, channels, cells]`, `scalars [n, SCALARS]`, `target [n, rows]` of one shard."""
         cut = self.shape.channels * self.shape.cells
-        values = np.fromfile(header_path.with_suffix(".f32"), "<f4").reshape(header["windows"], cut + SCALARS + self.shape.rows)
+        values = np.fromfile(path.with_suffix(".f32"), "<f4").reshape(-1, cut + SCALARS + self.shape.rows)
         usable = np.isfinite(values[:, :cut + SCALARS]).all(1) & np.isfinite(values[:, cut + SCALARS])
         values = torch.from_numpy(values[usable])
         return (values[:, :cut].reshape(-1, self.shape.channels, self.shape.cells), values[:, cut:cut + SCALARS],

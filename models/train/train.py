@@ -4,10 +4,10 @@ usage: python train.py near SHARDS --steps 6000 --out near.pt
        torchrun --nproc-per-node 4 -- train.py far SHARDS --steps 20000 --out far.pt
        python train.py far SHARDS --teachers a.pt=0.5 b.pt=0.5 --out far.pt
 
-Deterministic for one seed, one process and one thread on a processor. A GPU is used when there is one: it holds all windows,
-and wants larger batches. The weights kept are an exponential average of the trained ones, taken when its loss on the held-out
-worlds was lowest. With teachers the truths of the training windows are not looked at: the network learns the weighted mean of
-what those say (Hinton, Vinyals and Dean 2015), of which each alone is further from the truth.
+Deterministic for one seed, one process and one thread on a processor. A GPU is used when there is one: it holds all windows
+(`--worlds` reads fewer), and wants larger batches. The weights kept are an exponential average of the trained ones, taken when
+its loss on the held-out worlds was lowest. With teachers the truths of the training windows are not looked at: the network
+learns the weighted mean of what those say (Hinton, Vinyals and Dean 2015), of which each alone is further from the truth.
 """
 
 import argparse
@@ -22,8 +22,8 @@ import torch
 from torch import distributed
 
 from augment import augment
-from contract import LEVELS, MEDIAN, SHAPES
-from forecaster import build, load, parameters, save
+from contract import LEVELS, MEDIAN, SCALARS, SHAPES
+from forecaster import build, load, parameters, place, save
 from layers import WIDTH_FLOOR, Expected
 from losses import apart, loss, missed, skill
 from shards import Windows
@@ -37,10 +37,43 @@ def key_value(kind):
     return pair
 
 
+def positive(kind):
+    """Reads a number of that kind above zero."""
+    def number(text):
+        value = kind(text)
+        if not value > 0:
+            raise argparse.ArgumentTypeError(f"{text} is not above zero")
+        return value
+    return number
+
+
+def new(name, architecture):
+    """A forecaster of chance, tried on nothing: not every architecture fits together."""
+    try:
+        model = build(name, **architecture)
+        model(torch.zeros(1, SHAPES[name].channels, SHAPES[name].cells), torch.zeros(1, SCALARS))
+        return model
+    except (ArithmeticError, RuntimeError, TypeError, ValueError):
+        usual = " ".join(f"{key}={value}" for key, value in build(name).network.config.items())
+        raise SystemExit(f"--architecture: no {name} network is made like this; without the option it is {usual}")
+
+
+def device_of(choice, rank):
+    """Where process `rank` of this machine computes."""
+    if choice == "cpu" or choice == "auto" and not torch.cuda.is_available():
+        return torch.device("cpu")
+    if rank >= torch.cuda.device_count():
+        raise SystemExit(f"no GPU for process {rank} of this machine, which has {torch.cuda.device_count()}: "
+                         "start no more processes than that, or give --device cpu")
+    return torch.device("cuda", rank)
+
+
 def marginal(windows, outlook):
     """Raw head values `[rows, 9]` that give every window the quantiles of all that the experts missed, symmetric about zero."""
     size, known = missed(windows.target, outlook(windows.scalars), outlook.claimed(windows.scalars))
     size = size[known.bool().all(1)].abs()
+    if not len(size):
+        raise SystemExit("no held-out window whose truth is known to the last row: record for longer, or give --start")
     raw = torch.zeros(size.shape[1], len(LEVELS))
     below = torch.zeros(size.shape[1])
     for i in range(MEDIAN + 1, len(LEVELS)):
@@ -82,7 +115,9 @@ def rate_at(step, progress, peak, warmup=100):
 def train(args):
     started = time.time()
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else torch.device("cpu")
+    device = device_of(args.device, int(os.environ.get("LOCAL_RANK", 0)))
+    if args.start and args.architecture:
+        raise SystemExit(f"--architecture is of new weights, and these begin as {args.start}: give one of both")
     if world > 1:
         if args.minutes:
             raise SystemExit("--minutes: each process would stop at another step; give --steps instead")
@@ -91,15 +126,11 @@ def train(args):
     torch.set_num_threads(args.threads)
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
-    training = Windows(args.shards, args.model, "train", device)
+    model = load(args.start, args.model)[0].train() if args.start else new(args.model, dict(args.architecture))
+    teachers = [(load(path, args.model)[0].to(device).requires_grad_(False), weight) for path, weight in args.teachers]
     held_out = Windows(args.shards, args.model, "valid").first(args.valid)
-    if args.start:
-        model, _ = load(args.start)
-        if model.network.shape != SHAPES[args.model]:
-            raise SystemExit(f"{args.start}: not a {args.model} model")
-        model.train()
-    else:
-        model = build(args.model, **dict(args.architecture))
+    training = Windows(args.shards, args.model, "train", device, args.worlds)
+    if not args.start:
         model.network.start_at(marginal(held_out, model.expected))
     model.to(device)
     average = copy.deepcopy(model)
@@ -107,7 +138,6 @@ def train(args):
     network = model
     if world > 1:
         network = torch.nn.parallel.DistributedDataParallel(network)
-    teachers = [(load(path)[0].to(device).requires_grad_(False), weight) for path, weight in args.teachers]
     value_of = objective(model, teachers)
     if args.compile:
         value_of = torch.compile(value_of)
@@ -165,38 +195,44 @@ def train(args):
                 distributed.broadcast(stop, 0)
             if over or stop.item():
                 break
+    if world > 1:
+        distributed.destroy_process_group()
     if rank == 0:
+        if best == math.inf:
+            raise SystemExit(f"nothing finite in {step + 1} steps: give a lower --rate; nothing written")
         kept, record = load(args.out)
         record["curve"] = curve
         save(args.out, args.model, kept, record)
-        print(f"{args.out}: held-out loss {best:.4f} after {record['steps']} steps, {time.time() - started:.0f} s")
-    if world > 1:
-        distributed.destroy_process_group()
+        print(f"held-out loss {best:.4f} after {record['steps']} steps, {time.time() - started:.0f} s")
 
 
 def parser():
     """The command line, which fine_tune.py shares."""
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = argparse.ArgumentParser(usage="%(prog)s {near,far} SHARDS --out CHECKPOINT [option ...]", description=__doc__,
+                                   formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("model", choices=SHAPES)
     made.add_argument("shards", type=pathlib.Path, help="folder written by `chronotick training-set`")
-    made.add_argument("--out", required=True, help="checkpoint to write")
+    made.add_argument("--out", required=True, type=place, help="checkpoint to write")
     made.add_argument("--start", help="checkpoint to start from")
     made.add_argument("--architecture", nargs="*", type=key_value(int), default=[], metavar="KEY=VALUE",
                       help="of new weights, e.g. layers=2 width=96")
     made.add_argument("--teachers", nargs="*", type=key_value(float), default=[], metavar="CHECKPOINT=WEIGHT",
                       help="learn their weighted mean instead of the truth")
+    made.add_argument("--worlds", type=positive(int), default=math.inf,
+                      help="read training shards, in order, until so many worlds are held (a recording counts as ten); else all")
+    made.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: a GPU when there is one")
     made.add_argument("--compile", action="store_true", help="compile the network first (a minute; pays on a GPU)")
-    made.add_argument("--steps", type=int, default=6000)
+    made.add_argument("--steps", type=positive(int), default=6000)
     made.add_argument("--minutes", type=float, default=0.0, help="end after so many, if that is before --steps; 0: do not")
-    made.add_argument("--batch", type=int, default=256, help="windows a step and process")
-    made.add_argument("--rate", type=float, default=2e-3)
+    made.add_argument("--batch", type=positive(int), default=256, help="windows a step and process")
+    made.add_argument("--rate", type=positive(float), default=2e-3)
     made.add_argument("--decay", type=float, default=0.02)
     made.add_argument("--average", type=float, default=0.998, help="memory of the weights' average")
-    made.add_argument("--every", type=int, default=250, help="steps between evaluations")
-    made.add_argument("--patience", type=int, default=12, help="evaluations without a gain after which training ends")
-    made.add_argument("--valid", type=int, default=8000, help="most held-out windows")
+    made.add_argument("--every", type=positive(int), default=250, help="steps between evaluations")
+    made.add_argument("--patience", type=positive(int), default=12, help="evaluations without a gain after which training ends")
+    made.add_argument("--valid", type=positive(int), default=8000, help="most held-out windows")
     made.add_argument("--seed", type=int, default=1)
-    made.add_argument("--threads", type=int, default=1)
+    made.add_argument("--threads", type=positive(int), default=1)
     return made
 
 
