@@ -279,7 +279,12 @@ impl Run<'_> {
             || sample.delay < Span::ZERO
             || sample.root_distance < Span::ZERO
             || sample.temperature.is_some_and(|t| !t.value().is_finite());
-        if !nonsense && let Some(heard) = self.heard.get_mut(usize::from(sample.source.0)) {
+        // One from before the last that was taken in comes too late to be heard.
+        let late = self.last_sample.is_some_and(|last| sample.local < last);
+        if !nonsense
+            && !late
+            && let Some(heard) = self.heard.get_mut(usize::from(sample.source.0))
+        {
             *heard = Some(sample.local);
         }
         self.judge_servers(now);
