@@ -86,7 +86,7 @@ fn a_node_gets_the_time_and_forecasts_that_its_pipeline_accepts() {
     let gateway = Gateway::<NoopRawMutex>::new();
     let writer = SharedWriter::<NoopRawMutex, _, 1100>::new(FrameWriter::new(Pipe(RefCell::new(up))));
     let mut reader = FrameReader::<_, 2600>::new(Pipe(RefCell::new(down)));
-    let mut source = GatewaySource::new(&gateway, &writer, counter, SourceId(0), Duration::from_secs(600));
+    let mut source = GatewaySource::new(&gateway, &writer, counter, SourceId(0), Duration::from_secs(600), 0);
     let mut forecaster = GatewayForecaster::new(&gateway, &writer);
 
     let sample = block_on(async {

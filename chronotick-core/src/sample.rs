@@ -32,6 +32,13 @@ impl Sample {
         Span::from_nanos(self.delay.as_nanos() / 2 + self.delay.as_nanos() % 2).saturating_add(self.root_distance)
     }
 
+    /// What the delay hides when the server held the question for `held`: that is told by its clock and taken off the local one's round
+    /// trip, and no oscillator that keeps time is 1 % off. Half of it belongs to the root distance (RFC 5905, section 8, has it in the
+    /// dispersion).
+    pub const fn hidden_by(held: Span) -> Span {
+        Span::from_nanos(held.as_nanos() / 200 + 1)
+    }
+
     /// The temperature in degrees Celsius, unless no oscillator survives it: a broken sensor must not cost the exchange.
     pub fn plausible_temperature(&self) -> Option<f64> {
         self.temperature.map(Temperature::value).filter(|degrees| (-100.0..=250.0).contains(degrees))

@@ -59,19 +59,27 @@ pub fn decode<T: DeserializeOwned>(frame: &mut [u8]) -> Result<T, FrameError<cor
 pub struct FrameWriter<W, const N: usize> {
     stream: W,
     buffer: [u8; N],
+    /// A frame was begun and not ended.
+    cut: bool,
 }
 
 impl<W: Write, const N: usize> FrameWriter<W, N> {
     /// A writer to `stream`.
     pub const fn new(stream: W) -> Self {
-        Self { stream, buffer: [0; N] }
+        Self { stream, buffer: [0; N], cut: false }
     }
 
-    /// Writes one message and flushes.
+    /// Writes one message and flushes. What a dropped future has left half written does not spoil the next message.
     pub async fn write<T: Serialize + ?Sized>(&mut self, message: &T) -> Result<(), FrameError<W::Error>> {
         let frame = encode(message, &mut self.buffer).map_err(|_| FrameError::TooLong)?;
+        if self.cut {
+            self.stream.write_all(&[0]).await.map_err(FrameError::Stream)?;
+        }
+        self.cut = true;
         self.stream.write_all(frame).await.map_err(FrameError::Stream)?;
-        self.stream.flush().await.map_err(FrameError::Stream)
+        self.stream.flush().await.map_err(FrameError::Stream)?;
+        self.cut = false;
+        Ok(())
     }
 }
 
@@ -215,6 +223,33 @@ mod tests {
             read_all::<32>(&bytes),
             [Err(FrameError::Corrupt), Ok(message), Err(FrameError::TooLong), Ok(message)]
         );
+    }
+
+    #[test]
+    fn a_message_that_was_cut_off_does_not_spoil_the_next() {
+        use embassy_futures::select::{Either, select};
+        use embassy_sync::blocking_mutex::raw::NoopRawMutex;
+        use embassy_sync::pipe::Pipe;
+        let message = (7, -3, [0, 1, 0]);
+        // A line that takes five bytes and then no more for a while.
+        let line = Pipe::<NoopRawMutex, 5>::new();
+        let mut writer = FrameWriter::<_, 64>::new(&line);
+        let given_up = block_on(select(writer.write(&message), async {}));
+        assert!(matches!(given_up, Either::Second(())));
+        let mut bytes = Vec::new();
+        let mut drain = || {
+            let mut some = [0; 64];
+            while let Ok(count) = line.try_read(&mut some) {
+                bytes.extend(&some[..count]);
+            }
+        };
+        drain();
+        let mut again = core::pin::pin!(writer.write(&message));
+        while block_on(select(again.as_mut(), async {})).is_second() {
+            drain();
+        }
+        drain();
+        assert_eq!(read_all::<64>(&bytes), [Err(FrameError::Corrupt), Ok(message)]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use core::future::{Future, pending};
 
 use chronotick_core::Sample;
 use chronotick_core::forecast::Forecast;
-use embassy_futures::select::{Either3, select3};
+use embassy_futures::select::{Either, Either3, select, select3};
 use embassy_sync::blocking_mutex::raw::RawMutex;
 use embassy_sync::channel::{Receiver, Sender};
 use embassy_time::{Duration, Instant, Timer};
@@ -14,6 +14,9 @@ use crate::local_time::{LocalClock, instant_from_local};
 use crate::shared_clock::{Publisher, SharedClock};
 use crate::source::SampleSource;
 use crate::thermometer::Thermometer;
+
+/// A question that is not on its way by then is given up.
+const ASKING: Duration = Duration::from_secs(1);
 
 /// How often a source is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,10 +111,12 @@ pub async fn run_clock<P: AnyPipeline, M: RawMutex, const N: usize, const WAITER
             Either3::Second(forecast) => _ = pipeline.handle_forecast(now, &forecast),
             Either3::Third(()) => pipeline.handle_timeout(now),
         }
-        publisher.publish(now, pipeline);
+        publisher.publish(&clock, pipeline);
         renewed = Instant::now();
         if let Some(request) = pipeline.poll_request(now) {
-            pipeline.set_worker_alive(forecaster.ask(&request).await);
+            // A line that has stalled costs the models and nothing else.
+            let asked = select(forecaster.ask(&request), Timer::after(ASKING)).await;
+            pipeline.set_worker_alive(matches!(asked, Either::First(true)));
         }
     }
 }

@@ -7,7 +7,7 @@
 use core::cell::Cell;
 
 use chronotick_core::clock_page::{ClockPage, CounterScale, PageReading, WidestGrowth};
-use chronotick_core::served::{Config, Served};
+use chronotick_core::served::{self, Served};
 use chronotick_core::{ErrorBound, Local, Offset, PredictionInterval, Reason, Tier, Timestamp, Utc};
 use embassy_sync::blocking_mutex::Mutex;
 use embassy_sync::blocking_mutex::raw::RawMutex;
@@ -131,32 +131,59 @@ impl defmt::Format for Reading {
 }
 
 /// The writing side: turns the pipeline's target into the record that readers see. One per [`SharedClock`].
+///
+/// A record has to be in its place before it [starts](served::Config::lead), or time could go back by what the old line and the new one
+/// are apart since then. How long the board needs to make one shows in the first that comes too late: it is made again, with twice
+/// that time ahead.
 pub struct Publisher<'a, M: RawMutex, const WAITERS: usize> {
     shared: &'a SharedClock<M, WAITERS>,
     served: Served,
+    config: served::Config,
 }
+
+/// How often a record is made again before the old one is left to go on.
+const ATTEMPTS: u8 = 3;
 
 impl<'a, M: RawMutex, const WAITERS: usize> Publisher<'a, M, WAITERS> {
     /// Publishes to `shared`.
     pub fn new(shared: &'a SharedClock<M, WAITERS>) -> Self {
-        Self { shared, served: Served::new(Config::default()) }
+        let config = served::Config::default();
+        Self { shared, served: Served::new(config), config }
     }
 
-    /// Publishes what `pipeline` knows at `now`, if it knows anything.
-    pub fn publish(&mut self, now: Timestamp<Local>, pipeline: &impl AnyPipeline) {
-        let Some(target) = pipeline.target(now) else { return };
-        let record = self.served.update(&target);
-        let mut page = ClockPage::encode(&record, &CounterScale::NANOS);
-        let old = self.shared.page();
-        if !old.is_blank() && old.epoch() == page.epoch() {
-            let start = CounterScale::NANOS.ticks(record.at);
-            page = page.not_before(start, old.utc_at(start));
-        }
-        let config = pipeline.config();
-        let widest = WidestGrowth::new(config.max_rate, config.max_rate);
-        self.shared.page.lock(|shared| shared.set((page, widest)));
-        if let Some(reading) = self.shared.at(now) {
-            self.shared.changes.sender().send(reading);
+    /// Publishes what `pipeline` knows now, if it knows anything.
+    pub fn publish(&mut self, clock: &impl LocalClock, pipeline: &impl AnyPipeline) {
+        for _ in 0..ATTEMPTS {
+            let now = clock.now();
+            let Some(target) = pipeline.target(now) else { return };
+            let before = self.served.record().copied();
+            let record = self.served.update(&target);
+            let mut page = ClockPage::encode(&record, &CounterScale::NANOS);
+            let old = self.shared.page();
+            let goes_on = !old.is_blank() && old.epoch() == page.epoch();
+            if goes_on {
+                let start = CounterScale::NANOS.ticks(record.at);
+                page = page.not_before(start, old.utc_at(start));
+            }
+            let max_rate = pipeline.config().max_rate;
+            let widest = WidestGrowth::new(max_rate, max_rate);
+            // Nobody reads in between.
+            let late = self.shared.page.lock(|shared| {
+                let at = clock.now();
+                let late = goes_on && at >= record.at;
+                if !late {
+                    shared.set((page, widest));
+                }
+                late.then_some(at)
+            });
+            let Some(at) = late else {
+                if let Some(reading) = self.shared.at(now) {
+                    self.shared.changes.sender().send(reading);
+                }
+                return;
+            };
+            self.config.lead = at.since(now).saturating_mul(2);
+            self.served = before.map_or_else(|| Served::new(self.config), |old| Served::resume(self.config, old));
         }
     }
 }
@@ -168,12 +195,24 @@ mod tests {
     use chronotick_core::{Sample, SourceId, Span};
     use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 
-    struct Fixed(i64);
+    /// Two milliseconds pass from one reading to the next, in which an interrupt reads the shared clock at both ends.
+    struct Slow<'a> {
+        now: Cell<i64>,
+        shared: &'a SharedClock<NoopRawMutex, 1>,
+        last: Cell<i64>,
+    }
 
-    impl LocalClock for Fixed {
+    impl LocalClock for Slow<'_> {
         const RESOLUTION: Span = Span::from_nanos(1);
         fn now(&self) -> Timestamp<Local> {
-            Timestamp::from_nanos(self.0)
+            for _ in 0..2 {
+                if let Some(reading) = self.shared.at(Timestamp::from_nanos(self.now.get())) {
+                    assert!(reading.utc().as_nanos() >= self.last.get(), "{reading:?} after {}", self.last.get());
+                    self.last.set(reading.utc().as_nanos());
+                }
+                self.now.set(self.now.get() + 1_000_000);
+            }
+            Timestamp::from_nanos(self.now.get())
         }
     }
 
@@ -191,9 +230,9 @@ mod tests {
     #[test]
     fn a_clock_that_never_heard_anything_says_nothing() {
         let shared = SharedClock::<NoopRawMutex, 1>::new();
-        assert_eq!(shared.now(&Fixed(5)), None);
-        Publisher::new(&shared).publish(Timestamp::from_nanos(5), &EdgePipeline::new(Default::default()));
-        assert_eq!(shared.now(&Fixed(5)), None);
+        assert_eq!(shared.now(&Timestamp::from_nanos(5)), None);
+        Publisher::new(&shared).publish(&Timestamp::from_nanos(5), &EdgePipeline::new(Default::default()));
+        assert_eq!(shared.now(&Timestamp::from_nanos(5)), None);
     }
 
     #[test]
@@ -206,16 +245,35 @@ mod tests {
         for second in 0..20 {
             let now = Timestamp::from_nanos(second * 2_000_000_000);
             pipeline.handle_sample(now, &sample(now.as_nanos(), OFFSET)).unwrap();
-            publisher.publish(now, &pipeline);
+            publisher.publish(&now, &pipeline);
         }
         let last = 19 * 2_000_000_000;
-        let soon = shared.now(&Fixed(last + 1_000_000)).unwrap();
-        let late = shared.now(&Fixed(last + 60_000_000_000)).unwrap();
+        let soon = shared.now(&Timestamp::from_nanos(last + 1_000_000)).unwrap();
+        let late = shared.now(&Timestamp::from_nanos(last + 60_000_000_000)).unwrap();
         assert!(soon.earliest().as_nanos() <= last + 1_000_000 + OFFSET);
         assert!(soon.latest().as_nanos() >= last + 1_000_000 + OFFSET);
         assert!(late.bound() > soon.bound());
         assert!(soon.bound().half_width() < Span::from_millis(1), "{soon:?}");
         assert_eq!(changes.try_changed().map(|seen| seen.local()), Some(Timestamp::from_nanos(last)));
         assert_eq!(changes.try_changed(), None);
+    }
+
+    #[test]
+    fn time_never_goes_back_however_long_a_record_takes_to_make() {
+        const OFFSET: i64 = 1_700_000_000_000_000_000;
+        let shared = SharedClock::<NoopRawMutex, 1>::new();
+        let mut publisher = Publisher::new(&shared);
+        let mut pipeline = EdgePipeline::new(Default::default());
+        let clock = Slow { now: Cell::new(0), shared: &shared, last: Cell::new(i64::MIN) };
+        for second in 1..40 {
+            let now = second * 2_000_000_000;
+            clock.now.set(now);
+            // The path alternates, so that the served line turns at every exchange.
+            let error = if second % 2 == 0 { 80_000 } else { -80_000 };
+            pipeline.handle_sample(Timestamp::from_nanos(now), &sample(now, OFFSET + error)).unwrap();
+            publisher.publish(&clock, &pipeline);
+            let page = shared.page().anchor().cast_signed();
+            assert!(page >= now, "nothing was published at {second}");
+        }
     }
 }

@@ -119,7 +119,7 @@ pub(super) fn measure(
         local: sent.saturating_add(Span::from_nanos(round_trip.as_nanos() / 2)),
         offset: offset(sent, arrived, left, received),
         delay,
-        root_distance,
+        root_distance: root_distance.saturating_add(Sample::hidden_by(service)),
         stratum: packet.stratum,
         leap: packet.leap,
         reference_id: packet.reference_id,

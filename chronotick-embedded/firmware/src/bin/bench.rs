@@ -153,7 +153,7 @@ fn read() {
     let mut last = None::<Sample>;
     for sample in parity::trace().take(20) {
         let _ = pipeline.handle_sample(sample.local, &sample);
-        publisher.publish(sample.local, &pipeline);
+        publisher.publish(&sample.local, &pipeline);
         last = Some(sample);
     }
     let start = last.map_or(Timestamp::from_nanos(0), |sample| sample.local);

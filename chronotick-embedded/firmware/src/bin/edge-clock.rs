@@ -71,7 +71,8 @@ async fn receive() {
 
 #[embassy_executor::task]
 async fn samples() {
-    let source = GatewaySource::new(&GATEWAY, &WRITER, EmbassyClock, SourceId(0), Duration::from_secs(1));
+    // This line holds nothing from before: a board's own takes a random number, or counts its starts.
+    let source = GatewaySource::new(&GATEWAY, &WRITER, EmbassyClock, SourceId(0), Duration::from_secs(1), 0);
     run_samples(source, Sensor, Cadence::default(), SAMPLES.sender()).await
 }
 

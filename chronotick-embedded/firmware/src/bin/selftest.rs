@@ -112,7 +112,7 @@ fn pipeline() -> bool {
         if pipeline.handle_sample(sample.local, &sample).is_err() {
             return false;
         }
-        publisher.publish(sample.local, &pipeline);
+        publisher.publish(&sample.local, &pipeline);
     }
     let (soon, late) = (80_000_000_000, 140_000_000_000);
     let holds = |local: i64| {
