@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use chronotick_core::fallback::{Reason, Tier};
-use chronotick_core::forecast::{Forecast, ForecastRequest};
+use chronotick_core::forecast::{Forecast, ForecastRequest, Model};
 use chronotick_core::units::Local;
-use chronotick_core::{Config, Offset, Pipeline, Sample, SourceId, Span, Timestamp};
+use chronotick_core::{Config, Offset, Pipeline, Rate, Sample, SourceId, Span, Temperature, Timestamp};
 
 const SECOND: i64 = 1_000_000_000;
 
@@ -190,4 +190,108 @@ fn a_dead_worker_is_not_fused() {
     let told = pipeline.estimate(at(died + 20_000 - 16)).unwrap();
     assert_eq!((told.tier, told.reason), (Tier::Filter, Reason::WorkerDown));
     assert_eq!(changes, 2, "up once and down once");
+}
+
+/// An answer is served at once, whether or not somebody has asked for the time since the last exchange.
+#[test]
+fn an_answer_counts_from_when_it_comes() {
+    let mut pipeline: Pipeline = Pipeline::new(Config::default());
+    for now in (0..).step_by(16) {
+        let offset = Offset::from_secs_f64(wave(now as f64));
+        pipeline.handle_sample(at(now), &sample(now, 0, offset.as_nanos())).unwrap();
+        while let Some(request) = pipeline.poll_request(at(now)) {
+            let later = at(now + 3600);
+            let before = pipeline.estimate(later).unwrap();
+            let forecast = answer(&pipeline, &request);
+            pipeline.handle_forecast(at(now), &forecast).unwrap();
+            if now > 40_000 && request.model == Model::Far {
+                assert_ne!(pipeline.estimate(later).unwrap().offset, before.offset);
+                return;
+            }
+        }
+    }
+}
+
+/// Ten days back, as a counter may jump: what was learnt of the experts stays, and weighs neither more nor less for it.
+#[test]
+fn a_counter_that_has_jumped_back_leaves_the_skills_as_they_are() {
+    const JUMP: i64 = 10 * 86_400;
+    let mut pipeline: Pipeline = Pipeline::new(Config::default());
+    let exchange = |now: i64| sample(now, 0, 1_000 * (now * 7919 % 41 - 20));
+    for now in (JUMP..JUMP + 20_000).step_by(16) {
+        pipeline.handle_sample(at(now), &exchange(now)).unwrap();
+    }
+    let wakes = pipeline.poll_timeout();
+    pipeline.handle_discontinuity();
+    for now in (0..20_000).step_by(16) {
+        pipeline.handle_sample(at(now), &exchange(now)).unwrap();
+    }
+    assert!(pipeline.poll_timeout() < wakes, "no timeout is ten days off");
+    for h in [0, 64, 4096] {
+        let told = pipeline.estimate(at(20_000 + h)).unwrap();
+        let half = told.interval.half_width();
+        assert!(half > Span::from_nanos(100) && half < Span::from_millis(30), "{h} s ahead: {told:?}");
+    }
+    let weight: f32 = pipeline.weights(2).iter().sum();
+    assert!((weight - 1.0).abs() < 1e-3, "{weight}");
+    assert!(
+        (0..12).all(|expert| pipeline.fusion().skill(2, expert).is_some_and(|rmse| rmse.is_finite() && rmse > 1e-7))
+    );
+}
+
+/// A rate that has hardly ever changed steps. The experts that were best by then go on being wrong, and how far they and the others are
+/// apart is no reason to learn nothing of it.
+#[test]
+fn a_step_of_the_rate_is_followed_by_those_who_follow() {
+    const STEP: i64 = 15_000;
+    // The noise of the exchanges and the step, either way and per second, both in ns; the one with a thermometer that tells nothing.
+    for (noise, step, thermometer) in [(500, 2_000, false), (2_000, 500, true)] {
+        let mut pipeline: Pipeline = Pipeline::new(Config::default());
+        let truth = |now: i64| (now - STEP).max(0) * step;
+        for now in (0..STEP + 9_000).step_by(32) {
+            let random = (now * 7919 + now * now % 1013) % 4001 - 2000;
+            let temperature = thermometer.then(|| Temperature::new(28.0 + (now as f64 / 86.0).sin()));
+            let exchange = sample(now, 0, truth(now) + noise * random / 2000);
+            pipeline.handle_sample(at(now), &Sample { temperature, ..exchange }).unwrap();
+            for ahead in [0, 64, 256] {
+                let told = pipeline.estimate(at(now + ahead)).unwrap();
+                let error = (told.offset.as_nanos() - truth(now + ahead)).abs();
+                let most = if now < STEP + 1_200 { i64::MAX } else { 20 * noise };
+                assert!(error <= most, "{ahead} s ahead at {now} s: {error} ns with {noise} and {step}, {told:?}");
+            }
+        }
+    }
+}
+
+/// A line that runs away from the truth faster than the largest rate is told to grow so fast, for as long as a reader may go on with it.
+#[test]
+fn a_line_that_is_left_alone_stays_true() {
+    let config = Config {
+        max_rate: Rate::from_ppm(20.0),
+        max_drift: Rate::from_ppm(40.0),
+        void_after: Span::from_secs(60),
+        ..Config::default()
+    };
+    let mut pipeline: Pipeline = Pipeline::new(config);
+    // The last but one says that the truth is not far below what the others say, and may be far above it.
+    for now in (0..=600).step_by(20) {
+        let more = if now == 580 { 1_500_000 } else { 0 };
+        let vague = Sample { root_distance: Span::from_millis(3), ..sample(now, 0, now * 20_000 + more) };
+        pipeline.handle_sample(at(now), &vague).unwrap();
+    }
+    let target = pipeline.target(at(600)).unwrap();
+    for age in [30, 60, 600, 24 * 60] {
+        let growth = if age > 60 { target.bound_growth.value().max(20e-6) } else { target.bound_growth.value() };
+        let before = target.bound_growth.over(Span::from_secs(age.min(60)));
+        let told = target
+            .bound
+            .half_width()
+            .saturating_add(before)
+            .saturating_add(Rate::new(growth).over(Span::from_secs((age - 60).max(0))));
+        let line = target.offset.saturating_add(target.rate.over(Span::from_secs(age)));
+        // What may be true by the assumptions: a millisecond below by now, and the largest rate the other way.
+        let truth = Offset::from_nanos(600 * 20_000 - 1_000_000 - 20_000 * age);
+        let away = line.since(truth).abs();
+        assert!(away <= told, "after {age} s: {away:?} off, {told:?} told");
+    }
 }

@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::interval::{ErrorBound, PredictionInterval};
 use crate::selection::Undecided;
-use crate::served::Target;
-use crate::units::{Local, Offset, Span, Timestamp};
+use crate::units::{Local, Offset, Timestamp};
 
 /// How good a reading is, best first. The discriminants are part of the clock page's layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -158,50 +157,4 @@ impl<A: Fn(Timestamp<Local>) -> Option<Estimate>> ClockSource for A {
 /// The first of `ranking`, best first, that answers.
 pub fn first(ranking: &[&dyn ClockSource], at: Timestamp<Local>) -> Option<Estimate> {
     ranking.iter().find_map(|source| source.estimate(at))
-}
-
-/// The last published line, kept after its maker has gone: serves with the growth it carries, as [`Tier::Cached`].
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct CachedClock {
-    /// The line.
-    pub target: Target,
-    /// Why it is needed.
-    pub reason: Reason,
-}
-
-impl ClockSource for CachedClock {
-    fn estimate(&self, at: Timestamp<Local>) -> Option<Estimate> {
-        let line = &self.target;
-        let age = at.since(line.at);
-        if !line.bound.is_bounded() {
-            return None;
-        }
-        let grown = |half: Span, growth: crate::units::Rate| half.saturating_add(growth.over(age.abs()));
-        Some(Estimate {
-            offset: line.offset.saturating_add(line.rate.over(age)),
-            interval: PredictionInterval::new(grown(line.interval.half_width(), line.interval_growth)),
-            bound: ErrorBound::new(grown(line.bound.half_width(), line.bound_growth)),
-            tier: Tier::Cached,
-            reason: self.reason,
-        })
-    }
-}
-
-/// The operating system's clock at a known distance from the local one: always answers, promises nothing.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct RawClock {
-    /// System clock - local clock.
-    pub offset: Offset,
-}
-
-impl ClockSource for RawClock {
-    fn estimate(&self, _at: Timestamp<Local>) -> Option<Estimate> {
-        Some(Estimate {
-            offset: self.offset,
-            interval: PredictionInterval::UNKNOWN,
-            bound: ErrorBound::UNBOUNDED,
-            tier: Tier::Raw,
-            reason: Reason::NeverSynchronised,
-        })
-    }
 }

@@ -252,8 +252,9 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize, const L: us
                 }
                 scales = node.calibration.scales(&scales);
                 let factor = node.calibration.factor(&scales.and(&longer[i]).to_come(horizon, surprise));
-                // Nobody knows the further future better than the nearer one.
-                widest = widest.max(factor * fused.deviation);
+                // Nobody knows the further future better than the nearer one, and what is no number is no width.
+                let width = factor * fused.deviation;
+                widest = if width < widest { widest } else { width };
                 Ahead { displacement: fused.displacement, half_width: widest }
             })
         })

@@ -110,10 +110,9 @@ impl HardBound {
         self.conflicts
     }
 
-    /// More exchanges than can be wrong contradict the assumptions: notes it, and forgets what rests on them.
-    pub fn contradicted(&mut self) {
+    /// Notes that more exchanges than can be wrong contradict the assumptions. What rests on them is to be [forgotten](Self::reset).
+    pub const fn contradicted(&mut self) {
         self.conflicts = self.conflicts.saturating_add(1);
-        self.reset();
     }
 
     /// Forgets everything, after a break in the counter itself.

@@ -294,7 +294,7 @@ impl Paths {
         }
         let streak = &mut self.streak;
         streak.length = streak.length.saturating_add(1);
-        streak.count += 1;
+        streak.count = streak.count.saturating_add(1);
         streak.sum += delay;
         let [first, second] = streak.quickest;
         let new = Quick { delay, ..Quick::NONE };

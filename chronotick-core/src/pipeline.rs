@@ -173,9 +173,8 @@ impl<
     /// Begins with a rate that is known from an earlier run; without effect once a sample has been taken in. What is not
     /// plausible (not finite, beyond the largest rate, without a deviation) is ignored.
     pub fn begin_with(&mut self, known: WarmStart) {
-        let deviation = known.deviation.value();
-        let plausible =
-            known.rate.value().abs() <= self.config.max_rate.value() && deviation > 0.0 && deviation.is_finite();
+        let (deviation, most) = (known.deviation.value(), self.config.max_rate.value());
+        let plausible = known.rate.value().abs() <= most && deviation > 0.0 && deviation <= most;
         self.warm_start = Some(known).filter(|_| plausible && self.track.is_none());
     }
 
@@ -231,6 +230,7 @@ impl<
         match checked {
             Ok(asked) => {
                 self.active[slot] = Some(Active::new(&asked, forecast));
+                self.fusion.forget_curve();
                 self.asked[slot] = None;
                 self.answer_refused = false;
                 self.counts.forecasts_accepted += 1;
@@ -315,6 +315,8 @@ impl<
         self.asked = [None; 2];
         self.forget_answers();
         self.answer_refused = false;
+        // The counter may have gone back.
+        self.now = Timestamp::from_nanos(i64::MIN);
     }
 
     /// Takes from `config` what may change while running: `holdover_after`, `void_after` and `forecasters`. The rest is what the
@@ -328,6 +330,7 @@ impl<
                 self.active[slot] = None;
             }
         }
+        self.fusion.forget_curve();
     }
 
     /// Source `source` is another one from now on: its delays and its vote are forgotten.
@@ -478,7 +481,6 @@ impl<
     /// The first sample, or the first after everything was given up.
     fn start(&mut self, sample: &Sample) {
         let half = sample.error_bound().as_secs_f64().max(1e-9);
-        let max_rate = self.config.max_rate.value();
         self.fusion.forget_frozen();
         self.asked = [None; 2];
         self.forget_answers();
@@ -490,7 +492,7 @@ impl<
         let confined = (0.5 * (low.value() + high.value()), (high.value() - low.value()) / 6.0);
         let (rate, deviation) = known.unwrap_or(confined);
         let rate = (rate, deviation * deviation);
-        let bank = Bank::new(sample.local, sample.offset, half * half / 4.0, rate, max_rate, self.scale);
+        let bank = Bank::new(sample.local, sample.offset, half * half / 4.0, rate, self.scale);
         let line = bank.line();
         let track = self.track.insert(Track { bank, line, last: *sample, spacing: 0.0, samples: 0, astray: 0 });
         track.bank.advance(sample.local, sample.plausible_temperature());

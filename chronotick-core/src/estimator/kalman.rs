@@ -138,11 +138,6 @@ impl Kalman {
         self.q
     }
 
-    /// The slope of the offset at temperature `u`.
-    pub fn rate(&self, u: f64) -> f64 {
-        self.r + self.k * u
-    }
-
     /// Variance of the offset `h` seconds on.
     #[allow(clippy::cast_possible_truncation, reason = "a claim needs no more than f32")]
     pub fn var_at(&self, h: f32) -> f32 {

@@ -107,7 +107,6 @@ pub struct Bank<const F: usize = 12, const T: usize = 4, const R: usize = 3, con
     cycles: [Cycles; W],
     day: Day<Y>,
     scale: f32,
-    max_rate: f64,
 }
 
 /// The temperature, relative to the first one seen.
@@ -161,7 +160,7 @@ struct Day<const Y: usize> {
 impl<const F: usize, const T: usize, const R: usize, const Y: usize, const W: usize> Bank<F, T, R, Y, W> {
     /// A bank started by the first sample: offset `z` of variance `var_z` at `at`. `rate` is that of the oscillator as far as it
     /// is known beforehand, and its variance.
-    pub fn new(at: Timestamp<Local>, z: Offset, var_z: f64, rate: (f64, f64), max_rate: f64, scale: f64) -> Self {
+    pub fn new(at: Timestamp<Local>, z: Offset, var_z: f64, rate: (f64, f64), scale: f64) -> Self {
         let (r, var_r) = rate;
         let filter = |q, qk: f32, var_k| Kalman::new(q, qk, 0.0, var_z, var_r, var_k).with_rate(r);
         Self {
@@ -175,7 +174,6 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize, const W: us
             day: Day { bins: [Average::default(); Y], known: 0.0 },
             cycles: core::array::from_fn(|_| Cycles::new(at)),
             scale: scale as f32,
-            max_rate,
         }
     }
 
@@ -415,11 +413,6 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize, const W: us
             i if i >= holds.end => REVERSION,
             _ => 0.0,
         })
-    }
-
-    /// The largest rate that the configuration admits.
-    pub const fn max_rate(&self) -> f64 {
-        self.max_rate
     }
 }
 

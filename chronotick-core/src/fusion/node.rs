@@ -116,6 +116,8 @@ pub(super) struct Frozen<const E: usize> {
     fused: Fused,
     /// What the bank alone said.
     bank: Fused,
+    /// The least variance that any expert of it claimed, s^2.
+    boldest: f32,
 }
 
 /// What a sample says of the forecasts under test: see [`super::Fusion::score`].
@@ -184,13 +186,14 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
         for i in 0..E {
             self.claim[i] = if opinions.displacement[i].is_finite() { opinions.variance[i] } else { f32::NAN };
         }
+        let boldest = self.claim[..self.heard()].iter().fold(f32::INFINITY, |a, &b| if b < a { b } else { a });
         self.unjudged = true;
         let (mut displacement, mut slope) = (opinions.displacement, opinions.slope);
         for i in E - MODELS..E {
             displacement[i] += bank.displacement;
             slope[i] += bank.slope;
         }
-        let _ = self.frozen.push_back(Frozen { at, line, displacement, slope, fused: *fused, bank });
+        let _ = self.frozen.push_back(Frozen { at, line, displacement, slope, fused: *fused, bank, boldest });
     }
 
     /// The fused forecast that was frozen at `at` beyond `line`, if one was.
@@ -262,7 +265,8 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
         } else {
             self.level = median;
         }
-        let elapsed = self.last_scored.map_or(0.0, |last| at.since(last).as_secs_f64() as f32);
+        // A counter that has jumped back is no older than it was.
+        let elapsed = self.last_scored.map_or(0.0, |last| at.since(last).as_secs_f64() as f32).max(0.0);
         self.last_scored = Some(at);
         let keep = evidence::exp(-elapsed / (MEMORY.0 * scale).max(MEMORY.1 * self.horizon));
         self.scored = self.scored * keep + 1.0;
@@ -273,8 +277,10 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
         // Nor does one that even the best expert is far from: a spike.
         let plausible = SPIKE * typical;
         let doubt = if least > plausible { (least / plausible).min(MOST_DOUBT) } else { 1.0 };
-        // And what was frozen in doubt, by a young clock, is no measure of the experts of today.
-        let importance = 1.0 / ((noise + floor + doubted).max(1e-18) * doubt * doubt);
+        // And what was frozen in doubt, by a young clock, is no measure of the experts of today. That they were far apart is another doubt:
+        // after a step of the rate it is this very forecast that tells who was right.
+        let young = doubted.min(frozen.boldest + self.least);
+        let importance = 1.0 / ((noise + floor + young).max(1e-18) * doubt * doubt);
         let cap = CAP * typical;
         // Experts that have always been scored together have the same weight, so what follows from it is worked out once.
         let (mut weight, mut kept, mut total, mut gain) = (f32::NAN, 0.0, 0.0, 0.0);

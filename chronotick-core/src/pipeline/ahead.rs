@@ -64,6 +64,12 @@ impl<
             interval_growth = interval_growth.max((wide + bend - half) / h);
             bound_growth = bound_growth.max((then.bound.half_width().as_secs_f64() + bend - reach) / h);
         }
+        // Beyond that a reader goes on at the largest rate, unless the line itself runs away from the truth faster.
+        let (low, high) = self.hard.rates();
+        let apart = (rate - low).value().max((high - rate).value());
+        if apart > self.config.max_rate.value() {
+            bound_growth = bound_growth.max(apart);
+        }
         Some(Target {
             at: now,
             offset: here.offset,
