@@ -4,8 +4,8 @@
 usage: tests/ablation.py TRACES [--chronotick PATH] [--models DIR] [--horizons 1024,4096,14400] [--every-expert]
 
 TRACES holds NAME.csv and NAME.truth.csv. Every cell is an RMSE divided by that of `--forecasters none`, with a 95 % interval
-from a moving-block bootstrap (Kuensch, 1989): neighbouring forecasts share their errors, so whole blocks of them are drawn, each as
-long as the horizon and at least two hours. An expert's column holds the best of its kind, picked with hindsight; --every-expert
+from a circular block bootstrap (Politis and Romano, 1992): neighbouring forecasts share their errors, so whole blocks of them are drawn,
+each as long as the horizon and at least two hours. Of fewer than three blocks no interval can be told, and none is printed. An expert's column holds the best of its kind, picked with hindsight; --every-expert
 prints each one. Needs numpy, and `cargo build --release` first.
 """
 
@@ -13,6 +13,7 @@ import argparse
 import csv
 import pathlib
 import subprocess
+import sys
 import tempfile
 
 import numpy as np
@@ -21,6 +22,7 @@ HORIZONS = (0, 16, 64, 256, 1024, 4096, 14400)
 VOICES = ("none", "chronos", "ttm", "both")
 DRAWS = 1000
 SHORTEST_BLOCK = 7200.0
+FEWEST_BLOCKS = 3
 KINDS = ("filter", "temperature", "hold", "reversion", "drift", "daily", "cycle", "near model", "far model")
 
 
@@ -45,28 +47,30 @@ def replayed(args, trace, voice, folder):
         command.append("--experts")
     if args.models:
         command += ["--models", args.models]
-    subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL)
+    if subprocess.run(list(map(str, command)), stdout=subprocess.DEVNULL).returncode:
+        sys.exit(1)
     return columns(out)
 
 
 def blocks(origin, length, random):
-    """`[DRAWS, n]` indices of `origin` (ascending, s): whole stretches of `length` s put together, each begun at random."""
+    """`[DRAWS, n]` indices of `origin` (ascending, s): stretches of `length` s put together, each begun at random on what is closed to a
+    ring, so that every forecast is drawn as often as any other. None where there are too few of them."""
     each = max(1, round(length / max(float(np.median(np.diff(origin))), 1e-9)))
-    count = -(-len(origin) // each)
-    starts = random.integers(0, max(1, len(origin) - each + 1), (DRAWS, count))
-    drawn = (starts[:, :, None] + np.arange(each)).reshape(DRAWS, -1)
-    return np.minimum(drawn, len(origin) - 1)
+    if len(origin) < FEWEST_BLOCKS * each:
+        return None
+    starts = random.integers(0, len(origin), (DRAWS, -(-len(origin) // each)))
+    return ((starts[:, :, None] + np.arange(each)).reshape(DRAWS, -1) % len(origin))[:, :len(origin)]
 
 
 def ratio(error, base, drawn):
-    """The RMSE of `error` over that of `base`, and its 95 % interval."""
+    """The RMSE of `error` over that of `base`, and its 95 % interval where there is one."""
     square, least = np.square(error), np.square(base)
-    many = np.sqrt(square[drawn].mean(1) / least[drawn].mean(1))
-    return float(np.sqrt(square.mean() / least.mean())), *np.quantile(many, [0.025, 0.975])
+    told = float(np.sqrt(square.mean() / least.mean()))
+    return (told,) if drawn is None else (told, *np.quantile(np.sqrt(square[drawn].mean(1) / least[drawn].mean(1)), [0.025, 0.975]))
 
 
 def cell(value):
-    return "{:.2f} ({:.2f} to {:.2f})".format(*value)
+    return ("{:.2f} ({:.2f} to {:.2f})" if len(value) > 1 else "{:.2f}").format(*value)
 
 
 def main():
@@ -79,7 +83,12 @@ def main():
     args = parser.parse_args()
     random = np.random.default_rng(1)
     header = None
-    for truth_path in sorted(args.traces.glob("*.truth.csv")):
+    truths = sorted(args.traces.glob("*.truth.csv"))
+    if not truths:
+        sys.exit(f"{args.traces}: no *.truth.csv: name the folder of the traces")
+    if not pathlib.Path(args.chronotick).is_file():
+        sys.exit(f"{args.chronotick}: not there: build it with `cargo build --release`, or name it with --chronotick")
+    for truth_path in truths:
         name = truth_path.name.removesuffix(".truth.csv")
         truth = columns(truth_path)
         with tempfile.TemporaryDirectory() as folder:
