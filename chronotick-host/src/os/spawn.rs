@@ -160,12 +160,12 @@ impl Child {
         }
     }
 
-    /// The last line that it wrote to standard error, printable characters only.
+    /// The last line that it wrote to standard error, printable characters only. Rust's advice on backtraces is not meant.
     pub fn last_words(&self) -> Option<String> {
         let (head, tail) = self.stderr.as_slices();
         let text = [head, tail].concat();
         let text = String::from_utf8_lossy(&text);
-        text.lines().rev().map(printable).find(|line| !line.is_empty())
+        text.lines().rev().map(printable).find(|line| !line.is_empty() && !line.starts_with("note: run with"))
     }
 
     fn read_stderr(&mut self) {
@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn the_end_and_the_last_words_are_told() {
-        let mut child = shell("echo first >&2; printf 'no \\033[1mmodels\\n\\n' >&2; exit 7", Vec::new());
+        let mut child = shell("printf 'no \\033[1mmodels\\nnote: run with more\\n\\n' >&2; exit 7", Vec::new());
         assert_eq!(describe(end_of(&mut child)), "exited with code 7");
         assert_eq!(child.last_words().unwrap(), "no [1mmodels");
         let mut child = shell("kill -9 $$", Vec::new());

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 /// Names the folder of the model files.
 pub const MODELS_VARIABLE: &str = "CHRONOTICK_MODELS";
 /// A model file beyond this is refused: nothing of the kind belongs here.
-const MAX_BYTES: u64 = 64 << 20;
+const MAX_BYTES: u64 = 256 << 20;
 /// Optional list of checksums beside the model files, in the format of `sha256sum`.
 const CHECKSUMS: &str = "SHA256SUMS";
 
