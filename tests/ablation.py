@@ -12,6 +12,7 @@ prints each one. Needs numpy, and `cargo build --release` first.
 import argparse
 import csv
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -86,7 +87,7 @@ def main():
     truths = sorted(args.traces.glob("*.truth.csv"))
     if not truths:
         sys.exit(f"{args.traces}: no *.truth.csv: name the folder of the traces")
-    if not pathlib.Path(args.chronotick).is_file():
+    if not shutil.which(args.chronotick):
         sys.exit(f"{args.chronotick}: not there: build it with `cargo build --release`, or name it with --chronotick")
     for truth_path in truths:
         name = truth_path.name.removesuffix(".truth.csv")

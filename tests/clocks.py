@@ -12,6 +12,7 @@ import argparse
 import json
 import math
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,7 +31,7 @@ def run(*command):
 
 def scored(args, kind, seed, folder):
     """`{voice: {horizon: (ratio to the best baseline, RMSE)}}` of one clock."""
-    trace, truth, said = (folder / f"{kind}-{seed}.{end}" for end in ("csv", "truth.csv", "predictions.csv"))
+    trace, truth, said = (folder / f"{kind}-{seed}-{args.hours:g}h.{end}" for end in ("csv", "truth.csv", "predictions.csv"))
     if not truth.exists():
         run(args.chronotick, "simulate", "--kind", kind, "--seed", seed, "--hours", args.hours, "--out", trace, "--truth", truth)
     # As accuracy.sh does it.
@@ -59,13 +60,14 @@ def main():
     parser.add_argument("--chronotick", type=pathlib.Path, default=pathlib.Path(__file__).parent.parent / "target/release/chronotick")
     parser.add_argument("--keep", type=pathlib.Path, help="keep the clocks in this folder, and use those that are there")
     args = parser.parse_args()
-    for path in (args.scorer, args.chronotick):
-        if not path.is_file():
-            sys.exit(f"{path}: not there")
+    if not args.scorer.is_file() or not shutil.which(args.chronotick):
+        sys.exit(f"{args.scorer} or {args.chronotick}: not there")
     with tempfile.TemporaryDirectory() as made:
         folder = args.keep or pathlib.Path(made)
         folder.mkdir(parents=True, exist_ok=True)
         clocks = {f"{kind} {seed}": scored(args, kind, seed, folder) for kind in args.kinds for seed in args.seeds}
+    if not clocks:
+        sys.exit("no seed between FIRST and LAST")
     print("| horizon s | ratio: both | none | both over none |\n|---|---|---|---|")
     for horizon in HORIZONS:
         rows = [clock for clock in clocks.values() if all(horizon in clock[voice] for voice in VOICES)]

@@ -15,8 +15,8 @@ use crate::shared_clock::{Publisher, SharedClock};
 use crate::source::SampleSource;
 use crate::thermometer::Thermometer;
 
-/// A question that is not on its way by then is given up.
-const ASKING: Duration = Duration::from_secs(1);
+/// A question that is not on its way by then is given up: at 9,600 baud the longest takes a second, once the line is free.
+const ASKING: Duration = Duration::from_secs(5);
 
 /// How often a source is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

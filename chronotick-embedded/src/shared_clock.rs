@@ -8,7 +8,7 @@ use core::cell::Cell;
 
 use chronotick_core::clock_page::{ClockPage, CounterScale, PageReading, WidestGrowth};
 use chronotick_core::served::{self, Served};
-use chronotick_core::{ErrorBound, Local, Offset, PredictionInterval, Reason, Tier, Timestamp, Utc};
+use chronotick_core::{ErrorBound, Local, Offset, PredictionInterval, Reason, Span, Tier, Timestamp, Utc};
 use embassy_sync::blocking_mutex::Mutex;
 use embassy_sync::blocking_mutex::raw::RawMutex;
 use embassy_sync::watch::{DynReceiver, Watch};
@@ -143,6 +143,8 @@ pub struct Publisher<'a, M: RawMutex, const WAITERS: usize> {
 
 /// How often a record is made again before the old one is left to go on.
 const ATTEMPTS: u8 = 3;
+/// What stands still for longer than this is not the making of a record, and no reason to begin them all later.
+const LONGEST_LEAD: Span = Span::from_millis(20);
 
 impl<'a, M: RawMutex, const WAITERS: usize> Publisher<'a, M, WAITERS> {
     /// Publishes to `shared`.
@@ -182,7 +184,7 @@ impl<'a, M: RawMutex, const WAITERS: usize> Publisher<'a, M, WAITERS> {
                 }
                 return;
             };
-            self.config.lead = at.since(now).saturating_mul(2);
+            self.config.lead = at.since(now).saturating_mul(2).min(LONGEST_LEAD);
             self.served = before.map_or_else(|| Served::new(self.config), |old| Served::resume(self.config, old));
         }
     }
@@ -192,12 +194,13 @@ impl<'a, M: RawMutex, const WAITERS: usize> Publisher<'a, M, WAITERS> {
 mod tests {
     use super::*;
     use crate::EdgePipeline;
-    use chronotick_core::{Sample, SourceId, Span};
+    use chronotick_core::{Sample, SourceId};
     use embassy_sync::blocking_mutex::raw::NoopRawMutex;
 
     /// Two milliseconds pass from one reading to the next, in which an interrupt reads the shared clock at both ends.
     struct Slow<'a> {
         now: Cell<i64>,
+        stall: Cell<i64>,
         shared: &'a SharedClock<NoopRawMutex, 1>,
         last: Cell<i64>,
     }
@@ -212,7 +215,9 @@ mod tests {
                 }
                 self.now.set(self.now.get() + 1_000_000);
             }
-            Timestamp::from_nanos(self.now.get())
+            let now = self.now.get();
+            self.now.set(now + self.stall.take());
+            Timestamp::from_nanos(now)
         }
     }
 
@@ -264,16 +269,19 @@ mod tests {
         let shared = SharedClock::<NoopRawMutex, 1>::new();
         let mut publisher = Publisher::new(&shared);
         let mut pipeline = EdgePipeline::new(Default::default());
-        let clock = Slow { now: Cell::new(0), shared: &shared, last: Cell::new(i64::MIN) };
+        let clock = Slow { now: Cell::new(0), stall: Cell::new(0), shared: &shared, last: Cell::new(i64::MIN) };
         for second in 1..40 {
             let now = second * 2_000_000_000;
             clock.now.set(now);
+            // Once the board stands still in the middle of it, as for the erasure of a page of flash.
+            clock.stall.set(if second == 20 { 1_500_000_000 } else { 0 });
             // The path alternates, so that the served line turns at every exchange.
             let error = if second % 2 == 0 { 80_000 } else { -80_000 };
             pipeline.handle_sample(Timestamp::from_nanos(now), &sample(now, OFFSET + error)).unwrap();
             publisher.publish(&clock, &pipeline);
             let page = shared.page().anchor().cast_signed();
             assert!(page >= now, "nothing was published at {second}");
+            assert!(page <= clock.now.get() + 20_000_000, "{second}: begins {} ns later", page - clock.now.get());
         }
     }
 }

@@ -98,7 +98,8 @@ fn overrides(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Resul
         let mut alone = Value::Object(Map::new());
         put(&mut alone, &table, &key, value.clone());
         deserialize(&alone).map_err(|message| match known {
-            Some(key) if is_of_shape(&message) => refused(&key.wanted()),
+            // What is wrong within a list of servers is not that it is none.
+            Some(key) if is_of_shape(&message) && !value.is_array() => refused(&key.wanted()),
             _ => refused(&message),
         })?;
         found.push(Override { variable: variable.to_owned(), table, key, value });
@@ -232,10 +233,16 @@ impl Document {
         self.error(byte.unwrap_or(0), &format!("{key} {message}"))
     }
 
-    /// The parser's `message`; where it is about a value's shape, what is wanted there.
+    /// The parser's `message`; where it is about the shape of a key's whole value, what is wanted there.
     fn refused(&self, at: (u64, u64), message: String) -> Error {
-        let about = || self.places().into_iter().filter(|place| self.line_and_column(place.name) <= at);
-        let place = is_of_shape(&message).then(|| about().max_by_key(|place| place.name)).flatten();
+        // In YAML what stands for a table may begin on a line of its own.
+        let table = message == "expected mapping start";
+        let is_it = |place: &Place| {
+            let begins = self.line_and_column(place.at);
+            begins == at || table && place.key.is_none() && begins < at
+        };
+        let about = || self.places().into_iter().filter(is_it).max_by_key(|place| place.at);
+        let place = is_of_shape(&message).then(about).flatten();
         self.error_at(at, &place.map_or(message, |place| self.wanted(&place)))
     }
 
@@ -257,7 +264,7 @@ impl Document {
         let mut places = Vec::new();
         for Table { name: table, keys, .. } in tables() {
             let Some(written) = root.get_ref().get(table) else { continue };
-            let mut add = |key, at| places.push(Place { table, key, name: at, at });
+            let mut add = |key, at| places.push(Place { table, key, at });
             match written.get_ref() {
                 DeValue::Table(written) => {
                     for key in keys {
@@ -294,7 +301,7 @@ impl Document {
                 let (Some(table), Some((word, at))) = (inside, entry) else { continue };
                 let key = table.keys.iter().find(|key| key.name == word && !is_top).cloned();
                 if is_top || key.is_some() {
-                    places.push(Place { table: table.name, key, name, at });
+                    places.push(Place { table: table.name, key, at });
                 }
             }
         }
@@ -317,11 +324,10 @@ impl Document {
     }
 }
 
-/// Where a key, or a table itself, is written: its name and its value, in bytes. In TOML the value is enough.
+/// Where the value of a key, or a table itself, begins, in bytes.
 struct Place {
     table: &'static str,
     key: Option<Key>,
-    name: usize,
     at: usize,
 }
 

@@ -29,6 +29,8 @@ const VAGUE: f64 = 1e-6;
 pub(super) struct Recollection {
     path: PathBuf,
     written: Instant,
+    /// That it cannot be written has been told.
+    told: bool,
 }
 
 /// What is in the file.
@@ -48,7 +50,7 @@ impl Recollection {
     pub(super) fn new(path: Option<&Path>) -> Option<Self> {
         let of_service = || Some(PathBuf::from(std::env::var_os("STATE_DIRECTORY")?).join("oscillator.json"));
         let path = path.map(Path::to_path_buf).or_else(of_service)?;
-        Some(Self { path, written: Instant::now() })
+        Some(Self { path, written: Instant::now(), told: false })
     }
 
     /// What was left, for a clock that counts as `clock` does. What cannot be used is said and left alone.
@@ -76,8 +78,13 @@ impl Recollection {
             deviation_ppm: known.deviation.as_ppm(),
             utc_ns: clock.realtime().1.as_nanos(),
         };
-        if let Err(error) = self.write(&kept) {
-            tracing::warn!(path = %self.path.display(), %error, "cannot keep the oscillator's rate for the next start");
+        match self.write(&kept) {
+            Ok(()) => self.told = false,
+            Err(error) if !self.told => {
+                tracing::warn!(path = %self.path.display(), %error, "cannot keep the oscillator's rate for the next start");
+                self.told = true;
+            }
+            Err(_) => {}
         }
     }
 
@@ -115,7 +122,8 @@ fn left_in(path: &Path) -> io::Result<Option<Kept>> {
         Err(error) => return Err(error),
     }
     let bytes = fs::read(path)?;
-    if bytes.iter().all(|&byte| byte == 0) {
+    // An object with nothing in it is what a service is set up with.
+    if bytes.iter().all(|&byte| byte == 0) || bytes.trim_ascii() == b"{}" {
         return Ok(None);
     }
     serde_json::from_slice(&bytes).map(Some).map_err(|_| foreign())

@@ -40,7 +40,7 @@ impl PageSocket {
             return Err(io::Error::new(io::ErrorKind::AddrInUse, told));
         }
         match fs::symlink_metadata(&path) {
-            Ok(there) if there.file_type().is_socket() => fs::remove_file(&path)?,
+            Ok(there) if there.file_type().is_socket() || there.is_symlink() => fs::remove_file(&path)?,
             Ok(_) => {
                 let told = format!("{} is no socket and is kept: give this page a folder of its own", path.display());
                 return Err(io::Error::new(io::ErrorKind::AlreadyExists, told));
