@@ -181,10 +181,10 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize, const L: us
     }
 
     /// Scores every frozen forecast whose horizon has passed at `at`. `raw` is the measured offset and its variance *before* it
-    /// entered the filters, `filtered` the estimate after, both in s relative to the bank's reference.
-    pub fn score(&mut self, at: Timestamp<Local>, raw: (f64, f64), filtered: (f64, f64)) {
+    /// entered the filters, `filtered` the estimate after, both in s relative to the bank's reference. `several`: there are other servers.
+    pub fn score(&mut self, at: Timestamp<Local>, raw: (f64, f64), filtered: (f64, f64), several: bool) {
         let single = |(offset, variance): (f64, f64)| (offset, variance as f32);
-        let witness = Witness { at, raw: single(raw), filtered: single(filtered), scale: self.scale };
+        let witness = Witness { at, raw: single(raw), filtered: single(filtered), several, scale: self.scale };
         self.precision += (1.0 / witness.raw.1 - self.precision) / LATEST;
         let mut shorter = &self.prior;
         let at_first: [Share; L] = core::array::from_fn(Share::at_first);

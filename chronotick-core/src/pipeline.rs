@@ -470,7 +470,8 @@ impl<
         let x = line.x + f64::from(after.displacement);
         let filtered = (x, f64::from(after.deviation * after.deviation));
         self.fusion.mark_strays(&present, &after);
-        self.fusion.score(sample.local, (z, trust.witness().value()), filtered);
+        let several = S > 1 && self.sources.selection.expects_several();
+        self.fusion.score(sample.local, (z, trust.witness().value()), filtered, several);
         let contradicts = (z - x).abs() > 2.0 * sample.error_bound().as_secs_f64();
         track.astray = if contradicts { track.astray + 1 } else { 0 };
         // Nothing that a sample can hold may leave the filters without a number.

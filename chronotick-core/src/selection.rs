@@ -171,6 +171,11 @@ impl<const S: usize> Selection<S> {
         self.expected = sources;
     }
 
+    /// Whether there is more than one.
+    pub const fn expects_several(&self) -> bool {
+        self.expected > 1
+    }
+
     /// Whether those who decided last are fewer than a majority of the expected sources.
     pub const fn is_short(&self) -> bool {
         self.short

@@ -51,10 +51,11 @@ const TRIM: f32 = 0.25;
 const MEMORY: (f32, f32) = (14400.0, 20.0);
 /// Seconds over which calibration forgets, and at least so many horizons.
 const CALIBRATION_MEMORY: (f32, f32) = (86400.0, 10.0);
-/// From this horizon on all exchanges tell alike, whatever their noise, s.
+/// From this horizon on all exchanges tell alike, whatever their noise, s. Those of several servers do at every horizon: the one that claims
+/// the least may be lying, and a few exchanges of it are not to outweigh all that the others tell for hours.
 const FAR: f32 = 4000.0;
 /// Share of the usual squared error that is added to the noise there.
-const FAR_FLOOR: f32 = 0.1;
+const ALIKE: f32 = 0.1;
 /// From this horizon on the filtered estimate is the better witness of the fused forecast's error, s.
 const LATE: f32 = 1000.0;
 /// And of the experts', where the forecast had claimed a variance of so many times that of the estimate.
@@ -127,6 +128,8 @@ pub(super) struct Witness {
     /// Offset, s, and variance, s^2.
     pub(super) raw: (f64, f32),
     pub(super) filtered: (f64, f32),
+    /// Whether it is one of several servers'.
+    pub(super) several: bool,
     pub(super) scale: f32,
 }
 
@@ -232,7 +235,7 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
     }
 
     fn score_one(&mut self, frozen: &Frozen<E>, age: f64, witness: &Witness, seen: &mut Noise) {
-        let &Witness { at, raw, filtered, scale } = witness;
+        let &Witness { at, raw, filtered, several, scale } = witness;
         let extra = age as f32 - self.horizon;
         let doubted = frozen.bank.deviation * frozen.bank.deviation;
         // Long after the freeze the filtered estimate is the better witness of how wrong the forecast was. Experts that lag with
@@ -273,7 +276,7 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
         if elapsed > 0.0 {
             self.spacing += (elapsed - self.spacing) / self.scored.min(50.0);
         }
-        let floor = if self.horizon >= FAR * scale { FAR_FLOOR * usual } else { 0.0 };
+        let floor = if several || self.horizon >= FAR * scale { ALIKE * usual } else { 0.0 };
         // Nor does one that even the best expert is far from: a spike.
         let plausible = SPIKE * typical;
         let doubt = if least > plausible { (least / plausible).min(MOST_DOUBT) } else { 1.0 };
