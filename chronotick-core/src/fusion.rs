@@ -5,7 +5,9 @@
 //! Gaussian with an unknown scale per expert, which makes an expert's evidence `-(n/2) ln L` for a mean squared error `L` over
 //! `n` independent forecasts; overlapping horizons count less. The next shorter horizon's evidence is added while there is
 //! little of one's own: what is good at 256 s is probably not bad at 1,024 s, and speaks sooner. The errors are measured against
-//! raw exchanges, weighted by their precision: against the estimate itself, an expert that lags with it would look good. Only
+//! raw exchanges, weighted by their precision, within what errors are usual where there are several servers, of which the boldest may lie:
+//! against the estimate itself, an expert that lags with it would look good. Forecasts of a young clock, all of whose experts are in doubt,
+//! count for less; those that were made while the experts were far apart do not, since they tell who is right. Only
 //! where the bank had claimed far to know less than the estimate does, a quarter of an hour ahead and more, is the estimate the witness:
 //! of an oscillator that is far better than the exchanges are, these would never tell.
 //!
