@@ -102,7 +102,9 @@ fn a_node_gets_the_time_and_forecasts_that_its_pipeline_accepts() {
     let slack = (counter.now().as_nanos() - now.as_nanos()).max(1_000_000);
     let error = (sample.offset.as_nanos() - truth).abs();
     assert!(error <= sample.error_bound().as_nanos() + slack, "{error} ns off, {:?}", sample.error_bound());
-    assert_eq!(sample.root_distance, Span::from_millis(WITHIN));
+    // Its own, and what its holding of the question hides: at most a hundredth of the second that it may have been away for.
+    let hidden = sample.root_distance.saturating_sub(Span::from_millis(WITHIN));
+    assert!(hidden > Span::ZERO && hidden < Span::from_millis(10), "{hidden:?}");
 
     let mut pipeline = parity::pipeline();
     let mut asked = [0; 2];
