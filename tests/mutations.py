@@ -101,7 +101,8 @@ MISTAKES = [
 
 
 def run(test, folder, arguments):
-    environment = dict(os.environ, CARGO_TARGET_DIR=str(folder / "target"))
+    # What one mistake has made fail is not to be tried first with the next.
+    environment = dict(os.environ, CARGO_TARGET_DIR=str(folder / "target"), PROPTEST_DISABLE_FAILURE_PERSISTENCE="1")
     command = ["cargo", "test", "--quiet", "--manifest-path", "tests/lean/Cargo.toml", "--test", test, "--", *arguments]
     return subprocess.run(command, cwd=folder / "tree", env=environment, capture_output=True, text=True)
 
