@@ -171,7 +171,7 @@ impl<const S: usize> Selection<S> {
         self.expected = sources;
     }
 
-    /// Whether there is more than one.
+    /// Whether more than one source is to be heard.
     pub const fn expects_several(&self) -> bool {
         self.expected > 1
     }
