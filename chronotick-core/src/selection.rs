@@ -12,7 +12,11 @@
 //! **The first to speak.** Alone, a source is its own majority, and of three a liar may be heard first. So where three or more are
 //! expected nobody is believed until all have been heard, or a majority of them and [`MOST_WAIT`] has passed, or [`ANY_WAIT`] has.
 //! Only then can an absent honest source be missed, and [`Selection::is_short`] says so. Of those who are heard later each makes all decide
-//! anew, as long as the clock is [`YOUNG`]: [`Selection::electorate`].
+//! anew, as long as the clock is [`YOUNG`]: [`Selection::electorate`]. When all have been silent for so long that no vote is left, it is as at
+//! the start again, only that the wait may be longer ([`BACK_WAIT`]): there is an estimate to go on with.
+//!
+//! **The last to speak.** When others fall silent, one that lies may be left over. Where fewer than a majority of the expected sources are
+//! heard, those that a majority has found false have no vote, until a majority agrees with them.
 //!
 //! **Sources that contradict themselves.** What the oscillator can have drifted is an assumption. Where it is broken, the intervals of honest
 //! sources that are heard at different instants miss each other, and each misses its own earlier one: if more than half do, it is not the
@@ -31,6 +35,8 @@ const SILENT: Span = Span::from_secs(4 * 3600);
 pub const MOST_WAIT: Span = Span::from_secs(2);
 /// After the first source has been heard, whoever has been heard decides when this has passed.
 pub const ANY_WAIT: Span = Span::from_secs(5);
+/// The same after all had been silent. A server that does not answer is asked about once a minute, so that two minutes give each two chances.
+pub const BACK_WAIT: Span = Span::from_secs(150);
 
 /// For so long after the first source has been heard another one makes all decide anew. Later the others' votes are old, and the bound would
 /// be hundreds of times as wide for an hour.
@@ -44,7 +50,8 @@ pub struct Selection<const S: usize> {
     expected: usize,
     /// When the first was heard.
     first: Option<Timestamp<Local>>,
-    /// Whether the wait for the others is over.
+    /// How long to wait for the others, at most, and whether that is over.
+    wait: Span,
     opened: bool,
     /// Whether fewer than a majority of the expected sources had been heard at the last vote.
     short: bool,
@@ -69,6 +76,8 @@ struct Vote {
     verdict: Verdict,
     /// It misses what the same source said before.
     contradicts: bool,
+    /// The latest majority of the expected sources that judged this source found it false.
+    refuted: bool,
 }
 
 /// What the others make of a source.
@@ -108,7 +117,7 @@ impl<const S: usize> Selection<S> {
 
     /// Nobody of `expected` sources has voted.
     pub const fn expecting(expected: usize) -> Self {
-        Self { votes: [None; S], expected, first: None, opened: false, short: false, electorate: 0 }
+        Self { votes: [None; S], expected, first: None, wait: ANY_WAIT, opened: false, short: false, electorate: 0 }
     }
 
     /// Takes in the interval of `source` at `at` and judges all. `rates` are the lowest and highest rate the oscillator can have.
@@ -124,6 +133,9 @@ impl<const S: usize> Selection<S> {
         rates: (Rate, Rate),
     ) -> Result<(Offset, Offset), Undecided> {
         let (low, high) = interval;
+        if S > 2 && self.opened && self.heard(at) == 0 {
+            (self.first, self.wait, self.opened, self.electorate) = (None, BACK_WAIT, false, 0);
+        }
         if let Some(slot) = self.votes.get_mut(usize::from(source.0)) {
             // A source alone is its own majority, whatever it said before.
             let contradicts = S > 1
@@ -131,7 +143,8 @@ impl<const S: usize> Selection<S> {
                     let (lowest, highest) = before.aged(at, rates);
                     high < lowest || highest < low
                 });
-            *slot = Some(Vote { at, low, high, verdict: Verdict::Undecided, contradicts });
+            let refuted = slot.is_some_and(|before| before.refuted);
+            *slot = Some(Vote { at, low, high, verdict: Verdict::Undecided, contradicts, refuted });
         }
         self.judge(at, rates)
     }
@@ -158,9 +171,14 @@ impl<const S: usize> Selection<S> {
         for vote in self.votes.iter_mut().flatten() {
             let (low, high) = vote.aged(at, rates);
             vote.verdict = match hull {
-                None => Verdict::Undecided,
-                Some(hull) if low <= hull.1 && hull.0 <= high => Verdict::Selected,
-                Some(_) => Verdict::Falseticker,
+                Some(hull) if vote.counts(at) => {
+                    let agrees = low <= hull.1 && hull.0 <= high;
+                    if !self.short {
+                        vote.refuted = !agrees;
+                    }
+                    if agrees { Verdict::Selected } else { Verdict::Falseticker }
+                }
+                _ => Verdict::Undecided,
             };
         }
         hull.ok_or(if self.opened { Undecided::NoMajority } else { Undecided::Waiting })
@@ -200,18 +218,23 @@ impl<const S: usize> Selection<S> {
     /// Whether enough has been heard at `at` to decide.
     fn is_open(&mut self, at: Timestamp<Local>) -> bool {
         let first = *self.first.get_or_insert(at);
-        let heard = self.voters(at).count();
+        let heard = self.heard(at);
         let most = heard > self.expected / 2;
         let waited = at.since(first);
         let all = heard >= self.expected;
-        self.opened |= self.expected < 3 || all || most && waited >= MOST_WAIT || waited >= ANY_WAIT;
+        self.opened |= self.expected < 3 || all || most && waited >= MOST_WAIT || waited >= self.wait;
         self.short = self.opened && self.expected >= 3 && !most;
         self.opened
     }
 
+    /// How many sources have been heard of late.
+    fn heard(&self, at: Timestamp<Local>) -> usize {
+        self.votes.iter().flatten().filter(|vote| vote.counts(at)).count()
+    }
+
     /// The votes that count.
     fn voters(&self, at: Timestamp<Local>) -> impl Iterator<Item = &Vote> {
-        self.votes.iter().flatten().filter(move |vote| at.since(vote.at) <= SILENT)
+        self.votes.iter().flatten().filter(move |vote| vote.counts(at) && !(self.short && vote.refuted))
     }
 
     /// Forgets the vote of `source`.
@@ -238,6 +261,11 @@ impl<const S: usize> Selection<S> {
 }
 
 impl Vote {
+    /// Whether it is not too old.
+    fn counts(&self, at: Timestamp<Local>) -> bool {
+        at.since(self.at) <= SILENT
+    }
+
     /// Moved to `at`, which a slow exchange may put before it.
     fn aged(&self, at: Timestamp<Local>, rates: (Rate, Rate)) -> (Offset, Offset) {
         let age = at.since(self.at);
@@ -274,6 +302,50 @@ mod tests {
         assert!(vote_at(&mut selection, 1, 0, 5).is_ok());
         assert_eq!(selection.verdict(SourceId(2)), Some(Verdict::Falseticker));
         assert!(!selection.is_short());
+    }
+
+    const SILENCE: i64 = SILENT.as_nanos() / 1_000_000_000;
+
+    #[test]
+    fn after_a_long_silence_of_all_the_first_to_speak_is_not_believed_at_once() {
+        let mut selection = Selection::<4>::expecting(3);
+        for source in 0..3 {
+            let _ = vote_at(&mut selection, source, 0, 0);
+        }
+        let back = SILENCE + 600;
+        for second in [0, 60, 120] {
+            assert_eq!(vote_at(&mut selection, 2, back + second, 500_000_000), Err(Undecided::Waiting));
+        }
+        assert_eq!(vote_at(&mut selection, 0, back + 122, 0), Err(Undecided::NoMajority), "one word against another");
+        assert!(vote_at(&mut selection, 1, back + 123, 0).is_ok());
+        assert_eq!(selection.verdict(SourceId(2)), Some(Verdict::Falseticker));
+        assert_eq!(selection.electorate(), 3, "decided anew by all");
+        // And where nobody else comes back, one is believed after the wait.
+        let back = 2 * back;
+        assert_eq!(vote_at(&mut selection, 0, back, 0), Err(Undecided::Waiting));
+        assert!(vote_at(&mut selection, 0, back + 150, 0).is_ok());
+        assert!(selection.is_short());
+    }
+
+    #[test]
+    fn one_that_a_majority_has_found_false_decides_nothing_when_it_is_left_over() {
+        let mut selection = Selection::<4>::expecting(3);
+        let mut say = |source, second, low| vote_at(&mut selection, source, second, low);
+        let _ = (say(0, 0, 0), say(1, 0, 0), say(2, 0, 500_000_000));
+        for second in (60..2 * SILENCE).step_by(60) {
+            let heard = say(2, second, 500_000_000);
+            // The aged votes of the others outvote it, and then nobody is left who could decide.
+            assert!(heard.is_ok() == (second <= SILENCE), "{second}: {heard:?}");
+        }
+        assert_eq!(selection.verdict(SourceId(2)), Some(Verdict::Undecided));
+        assert_eq!(selection.verdict(SourceId(0)), Some(Verdict::Undecided), "silent for hours");
+        // One honest source is enough then, and a majority that agrees with it makes it one of them again.
+        assert!(vote_at(&mut selection, 0, 2 * SILENCE + 1, 0).is_err(), "two of three are a majority, of which neither is one");
+        assert!(vote_at(&mut selection, 2, 2 * SILENCE + 2, 0).is_ok());
+        assert_eq!(selection.verdict(SourceId(2)), Some(Verdict::Selected));
+        assert!(vote_at(&mut selection, 2, 3 * SILENCE, 0).is_ok());
+        assert!(vote_at(&mut selection, 2, 3 * SILENCE + 2, 0).is_ok(), "alone");
+        assert!(selection.is_short());
     }
 
     #[test]

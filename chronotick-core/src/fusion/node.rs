@@ -283,7 +283,8 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
         // And what was frozen in doubt, by a young clock, is no measure of the experts of today. That they were far apart is another doubt:
         // after a step of the rate it is this very forecast that tells who was right.
         let young = doubted.min(frozen.boldest + self.least);
-        let importance = 1.0 / ((noise + floor + young).max(1e-18) * doubt * doubt);
+        let weighed = |doubted: f32| 1.0 / ((noise + floor + doubted).max(1e-18) * doubt * doubt);
+        let importance = weighed(young);
         let cap = CAP * typical;
         // Experts that have always been scored together have the same weight, so what follows from it is worked out once.
         let (mut weight, mut kept, mut total, mut gain) = (f32::NAN, 0.0, 0.0, 0.0);
@@ -309,7 +310,8 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
             bank,
             frozen.bank.deviation,
             |i| base + frozen.displacement[i] + frozen.slope[i] * extra,
-            importance,
+            // A regression weighs by what it cannot explain, and that is the bank's own error.
+            weighed(doubted),
             keep,
         );
         let said = frozen.fused.displacement + frozen.fused.slope * extra;
