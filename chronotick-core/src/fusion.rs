@@ -39,7 +39,8 @@ mod stack;
 
 use core::cell::OnceCell;
 
-use node::{Node, Witness};
+use node::Node;
+pub use node::Witness;
 use noise::Noise;
 use stack::Share;
 
@@ -182,17 +183,16 @@ impl<const E: usize, const K: usize, const P: usize, const C: usize, const L: us
         }
     }
 
-    /// Scores every frozen forecast whose horizon has passed at `at`. `raw` is the measured offset and its variance *before* it
-    /// entered the filters, `filtered` the estimate after, both in s relative to the bank's reference. `several`: there are other servers.
-    pub fn score(&mut self, at: Timestamp<Local>, raw: (f64, f64), filtered: (f64, f64), several: bool) {
-        let single = |(offset, variance): (f64, f64)| (offset, variance as f32);
-        let witness = Witness { at, raw: single(raw), filtered: single(filtered), several, scale: self.scale };
+    /// Scores every frozen forecast whose horizon has passed.
+    #[cfg_attr(target_os = "none", inline(never))]
+    pub fn score(&mut self, witness: &Witness) {
+        let at = witness.at;
         self.precision += (1.0 / witness.raw.1 - self.precision) / LATEST;
         let mut shorter = &self.prior;
         let at_first: [Share; L] = core::array::from_fn(Share::at_first);
         let mut shares = &at_first;
         for node in &mut self.nodes {
-            node.score(&witness, &mut self.noise);
+            node.score(witness, self.scale, &mut self.noise);
             if node.unjudged {
                 node.judge();
                 node.unjudged = false;

@@ -16,7 +16,7 @@ use crate::estimator::exchange::Exchange;
 use crate::estimator::{Bank, Family, Line, experts, stacked};
 use crate::fallback::Reason;
 use crate::forecast::{Active, Asked, Forecast, ForecastError, ForecastRequest, Model};
-use crate::fusion::{CYCLE, Fused, Fusion, MOST_EXPERTS};
+use crate::fusion::{CYCLE, Fused, Fusion, MOST_EXPERTS, Witness};
 use crate::hard_bound::HardBound;
 use crate::opinions::Opinions;
 use crate::sample::{Sample, SampleError, SourceId};
@@ -454,6 +454,7 @@ impl<
 
     /// The filters and the judges of the experts learn from `sample`, and what they say of the present. None: there is no track,
     /// or it must be given up.
+    #[allow(clippy::cast_possible_truncation, reason = "variances and a few seconds")]
     fn take_in(&mut self, sample: &Sample, trust: &Trust) -> Option<Present<E>> {
         let track = self.track.as_mut()?;
         track.bank.advance(sample.local, sample.plausible_temperature());
@@ -468,11 +469,17 @@ impl<
         let present = Opinions::ahead(&track.bank, &self.active, 0.0);
         let after = self.fusion.fuse(0, &present);
         let x = line.x + f64::from(after.displacement);
-        let filtered = (x, f64::from(after.deviation * after.deviation));
         self.fusion.mark_strays(&present, &after);
-        let several = S > 1 && self.sources.selection.expects_several();
-        self.fusion.score(sample.local, (z, trust.witness().value()), filtered, several);
         let contradicts = (z - x).abs() > 2.0 * sample.error_bound().as_secs_f64();
+        let witness = Witness {
+            at: sample.local,
+            raw: (z, trust.witness().value() as f32),
+            filtered: (x, after.deviation * after.deviation),
+            several: S > 1 && self.sources.selection.expects_several(),
+            contradicts,
+            spacing: track.spacing as f32,
+        };
+        self.fusion.score(&witness);
         track.astray = if contradicts { track.astray + 1 } else { 0 };
         // Nothing that a sample can hold may leave the filters without a number.
         let lost = !(x + f64::from(after.deviation) + line.r).is_finite();
@@ -480,6 +487,7 @@ impl<
     }
 
     /// The first sample, or the first after everything was given up.
+    #[cfg_attr(target_os = "none", inline(never))]
     fn start(&mut self, sample: &Sample) {
         let half = sample.error_bound().as_secs_f64().max(1e-9);
         self.fusion.forget_frozen();
@@ -493,7 +501,10 @@ impl<
         let confined = (0.5 * (low.value() + high.value()), (high.value() - low.value()) / 6.0);
         let (rate, deviation) = known.unwrap_or(confined);
         let rate = (rate, deviation * deviation);
-        let bank = Bank::new(sample.local, sample.offset, half * half / 4.0, rate, self.scale);
+        let mut bank = Bank::new(sample.local, sample.offset, half * half / 4.0, rate, self.scale);
+        if let Some(lost) = &self.track {
+            bank.inherit(&lost.bank);
+        }
         let line = bank.line();
         let track = self.track.insert(Track { bank, line, last: *sample, spacing: 0.0, samples: 0, astray: 0 });
         track.bank.advance(sample.local, sample.plausible_temperature());

@@ -340,7 +340,7 @@ mod tests {
         assert_eq!(selection.verdict(SourceId(2)), Some(Verdict::Undecided));
         assert_eq!(selection.verdict(SourceId(0)), Some(Verdict::Undecided), "silent for hours");
         // One honest source is enough then, and a majority that agrees with it makes it one of them again.
-        assert!(vote_at(&mut selection, 0, 2 * SILENCE + 1, 0).is_err(), "two of three are a majority, of which neither is one");
+        assert!(vote_at(&mut selection, 0, 2 * SILENCE + 1, 0).is_err(), "one word against another");
         assert!(vote_at(&mut selection, 2, 2 * SILENCE + 2, 0).is_ok());
         assert_eq!(selection.verdict(SourceId(2)), Some(Verdict::Selected));
         assert!(vote_at(&mut selection, 2, 3 * SILENCE, 0).is_ok());

@@ -36,7 +36,7 @@ use kalman::{Kalman, Step};
 
 use crate::decay::forgotten;
 use crate::evidence;
-use crate::units::{Local, Offset, Timestamp, limited};
+use crate::units::{Local, Offset, Span, Timestamp, limited};
 
 /// Time constants of the rate's averages, in units of the time scale.
 const AVERAGES: [f32; 3] = [3600.0, 14400.0, 86400.0];
@@ -60,6 +60,14 @@ const DAY: f64 = 86400.0;
 
 /// Horizons below this are left to the filters, s.
 const SOON: f32 = 200.0;
+
+/// A thermometer that has said nothing for so long has to be met anew; and what changes by more within that time, in degrees, is first
+/// taken for an error of it. A power-on value (85 degrees, of a common kind) is further away, and a crystal follows its room in minutes.
+const MUTE: Span = Span::from_secs(900);
+const JUMP: f32 = 8.0;
+
+/// A rate of this variance, (s/s)^2, and any that is better known, counts as one in the daily pattern.
+const KNOWN: f64 = 1e-14;
 
 /// Experts that hold the present offset: as it is, and with a rate only as far as it is significant.
 const HOLDS: usize = 2;
@@ -113,6 +121,9 @@ pub struct Bank<const F: usize = 12, const T: usize = 4, const R: usize = 3, con
 #[derive(Clone, Copy, Debug)]
 struct Warmth {
     zero: f64,
+    /// When it was last told, and whether a jump has been refused since.
+    told: Timestamp<Local>,
+    jumped: bool,
     now: f32,
     /// The same, of what is [`LAG`] behind the thermometer.
     lagging: f32,
@@ -120,6 +131,33 @@ struct Warmth {
 }
 
 impl Warmth {
+    const fn new(zero: f64, told: Timestamp<Local>) -> Self {
+        Self { zero, told, jumped: false, now: 0.0, lagging: 0.0, mean: Average { sum: 0.0, weight: 0.0 } }
+    }
+
+    /// The thermometer says `temperature` at `at`, `dt` s after the last sample.
+    #[allow(clippy::cast_possible_truncation, reason = "what is said under Numerics")]
+    fn observe(&mut self, at: Timestamp<Local>, temperature: f64, dt: f32, scale: f32) {
+        let now = (temperature - self.zero) as f32;
+        let jump = now - self.now;
+        let silent = at.since(self.told);
+        // A thermometer that has lost its power for a moment says something wild, once.
+        self.jumped = !self.jumped && silent < MUTE && !(-JUMP..=JUMP).contains(&jump);
+        if self.jumped {
+            return;
+        }
+        self.told = at;
+        if silent > MUTE && silent.as_secs_f64() as f32 > 4.0 * dt {
+            // What it did unseen the filters have put down to the oscillator's wander.
+            self.zero += f64::from(jump);
+        } else {
+            self.now = now;
+        }
+        let dt = dt.max(1e-3);
+        self.lagging += (self.now - self.lagging) * forgotten(dt, LAG * scale);
+        self.mean.add(self.now, forgotten(dt, TEMPERATURE_AVERAGE * scale), 1.0);
+    }
+
     /// The temperature that temperature filter `index` of `filters` goes by.
     const fn felt(&self, index: usize, filters: usize) -> f32 {
         if lags(index, filters) { self.lagging } else { self.now }
@@ -154,6 +192,8 @@ where
 struct Day<const Y: usize> {
     bins: [Average<f64>; Y],
     known: f64,
+    /// The usual interval between exchanges, s.
+    spacing: f64,
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "what is said under Numerics")]
@@ -171,9 +211,17 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize, const W: us
             at,
             temperature: None,
             averages: [Average::default(); AVERAGES.len()],
-            day: Day { bins: [Average::default(); Y], known: 0.0 },
+            day: Day { bins: [Average::default(); Y], known: 0.0, spacing: 0.0 },
             cycles: core::array::from_fn(|_| Cycles::new(at)),
             scale: scale as f32,
+        }
+    }
+
+    /// Keeps what the bank `before` knew of the oscillator's days and means: that its offset has been lost is no news of them.
+    pub fn inherit(&mut self, before: &Self) {
+        if R + Y > 0 {
+            self.day = before.day.clone();
+            self.averages = before.averages;
         }
     }
 
@@ -226,11 +274,7 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize, const W: us
             self.warm_up();
         }
         if let Some(now) = temperature {
-            let warmth =
-                self.temperature.get_or_insert(Warmth { zero: now, now: 0.0, lagging: 0.0, mean: Average::default() });
-            warmth.now = (now - warmth.zero) as f32;
-            warmth.lagging += (warmth.now - warmth.lagging) * forgotten((dt as f32).max(1e-3), LAG * self.scale);
-            warmth.mean.add(warmth.now, forgotten((dt as f32).max(1e-3), TEMPERATURE_AVERAGE * self.scale), 1.0);
+            self.temperature.get_or_insert(Warmth::new(now, at)).observe(at, now, dt as f32, self.scale);
         }
         let now = self.temperature.map_or([0.0; 2], |w| [w.now, w.lagging]);
         let before = before.unwrap_or(now);
@@ -252,7 +296,7 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize, const W: us
             for (average, tau) in self.averages.iter_mut().zip(AVERAGES).take(R) {
                 average.add(rate, forgotten(dt as f32, tau * self.scale), precision);
             }
-            self.day.add(at, rate, dt, f64::from(self.scale));
+            self.day.add(at, rate, dt, precision, f64::from(self.scale));
         }
     }
 
@@ -418,13 +462,21 @@ impl<const F: usize, const T: usize, const R: usize, const Y: usize, const W: us
 
 impl<const Y: usize> Day<Y> {
     #[allow(clippy::cast_possible_truncation, reason = "a share that is forgotten")]
-    fn add(&mut self, at: Timestamp<Local>, rate: f64, dt: f64, scale: f64) {
+    fn add(&mut self, at: Timestamp<Local>, rate: f64, dt: f64, precision: f64, scale: f64) {
         if Y == 0 {
+            return;
+        }
+        let usual = self.spacing;
+        self.spacing = if usual > 0.0 { usual + (dt.min(4.0 * usual) - usual) / 16.0 } else { dt };
+        // After an outage the rate is still the one from before it, hours ago.
+        if dt * Y as f64 > DAY * scale && dt > 4.0 * usual {
             return;
         }
         self.known += dt;
         let bin = self.bin_at(at, 0.0, scale);
-        self.bins[bin].add(rate, forgotten((dt * Y as f64) as f32, (1.5 * DAY * scale) as f32), 1.0);
+        // What the rate was guessed to be at first is no part of the pattern.
+        let importance = (KNOWN * precision).min(1.0);
+        self.bins[bin].add(rate, forgotten((dt * Y as f64) as f32, (1.5 * DAY * scale) as f32), importance);
     }
 
     fn bin_at(&self, at: Timestamp<Local>, h: f64, scale: f64) -> usize {

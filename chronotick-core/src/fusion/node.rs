@@ -40,6 +40,8 @@ const SPIKE: f32 = 4.0;
 const MOST_DOUBT: f32 = 1e6;
 /// An expert that has been scored for this part of what the others have been is known as well as they.
 const ENOUGH: f32 = 0.99;
+/// Who is further from the others than so many times its claimed variance is far off, and how far is no measure of anybody's doubt.
+const FARTHEST: f32 = 400.0;
 /// Log weights below this do not take part.
 const NEGLIGIBLE: f32 = -6.0;
 /// One of so many slots for frozen forecasts is in use when exchanges come regularly; twice as many where few pass, or where there
@@ -123,14 +125,19 @@ pub(super) struct Frozen<const E: usize> {
 
 /// What a sample says of the forecasts under test: see [`super::Fusion::score`].
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Witness {
-    pub(super) at: Timestamp<Local>,
-    /// Offset, s, and variance, s^2.
-    pub(super) raw: (f64, f32),
-    pub(super) filtered: (f64, f32),
+pub struct Witness {
+    /// When it was taken.
+    pub at: Timestamp<Local>,
+    /// The measured offset *before* it entered the filters, s relative to the bank's reference, and its variance, s^2.
+    pub raw: (f64, f32),
+    /// The estimate after it has.
+    pub filtered: (f64, f32),
     /// Whether it is one of several servers'.
-    pub(super) several: bool,
-    pub(super) scale: f32,
+    pub several: bool,
+    /// It and the estimate cannot both be true.
+    pub contradicts: bool,
+    /// How far apart samples are, s.
+    pub spacing: f32,
 }
 
 #[allow(clippy::needless_range_loop, reason = "experts are one index into several arrays")]
@@ -220,22 +227,24 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
         })
     }
 
-    pub(super) fn score(&mut self, witness: &Witness, seen: &mut Noise) {
+    pub(super) fn score(&mut self, witness: &Witness, scale: f32, seen: &mut Noise) {
         let at = witness.at;
+        // What is found so long after twice its horizon is no fair test of it; but a horizon between two exchanges has no other.
+        let late = (256.0 * scale).max(2.0 * witness.spacing);
         while self.is_due(at) {
             // The slot is taken out even when it is too old to be a fair test of this horizon.
             let Some(frozen) = self.frozen.pop_front() else { break };
             let age = at.since(frozen.at).as_secs_f64();
-            if age as f32 > 2.0 * self.horizon + 256.0 * witness.scale {
+            if age as f32 > 2.0 * self.horizon + late {
                 continue;
             }
-            self.score_one(&frozen, age, witness, seen);
+            self.score_one(&frozen, age, witness, scale, seen);
             self.unjudged = true;
         }
     }
 
-    fn score_one(&mut self, frozen: &Frozen<E>, age: f64, witness: &Witness, seen: &mut Noise) {
-        let &Witness { at, raw, filtered, several, scale } = witness;
+    fn score_one(&mut self, frozen: &Frozen<E>, age: f64, witness: &Witness, scale: f32, seen: &mut Noise) {
+        let &Witness { at, raw, filtered, several, contradicts, .. } = witness;
         let extra = age as f32 - self.horizon;
         let doubted = frozen.bank.deviation * frozen.bank.deviation;
         // Long after the freeze the filtered estimate is the better witness of how wrong the forecast was. Experts that lag with
@@ -314,6 +323,10 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
             weighed(doubted),
             keep,
         );
+        // A step of the reference is nobody's error, and some of them would be most of what is remembered.
+        if contradicts {
+            return;
+        }
         let said = frozen.fused.displacement + frozen.fused.slope * extra;
         let memory = (CALIBRATION_MEMORY.0 * scale).max(CALIBRATION_MEMORY.1 * self.horizon);
         let keep = evidence::exp(-elapsed / memory);
@@ -529,7 +542,8 @@ impl<const E: usize, const P: usize, const C: usize, const L: usize> Node<E, P, 
         for i in 0..count {
             if weights[i] > 0.0 {
                 let away = said[i] - displacement;
-                spread += weights[i] * away * away;
+                let (square, most) = (away * away, FARTHEST * opinions.variance[i]);
+                spread += weights[i] * if square < most { square } else { most };
                 claims += weights[i] * logs[i];
             }
         }

@@ -13,6 +13,16 @@ use crate::sources::Sources;
 use crate::units::{Local, Offset, Rate, Span, Timestamp};
 use crate::window::Window;
 
+/// What is foreseen beyond the last horizon.
+struct Beyond {
+    /// Beyond the base line, since the last horizon, s.
+    displacement: f32,
+    /// Beyond the base line's rate, s/s.
+    slope: f32,
+    /// So many times the interval of the last horizon.
+    wider: f32,
+}
+
 impl<
     const F: usize,
     const T: usize,
@@ -155,7 +165,11 @@ impl<
 
     fn rate_at(&self, at: Timestamp<Local>) -> Rate {
         let Some(track) = &self.track else { return Rate::ZERO };
-        let (node, _) = self.bracket(at.since(track.bank.at()).as_secs_f64());
+        let h = at.since(track.bank.at()).as_secs_f64();
+        if let Some(beyond) = self.beyond(track, h) {
+            return Rate::new(track.line.r + f64::from(beyond.slope));
+        }
+        let (node, _) = self.bracket(h);
         let curve = self.curve(track);
         let (c0, c1) = (&curve[node], &curve[node + 1]);
         let width = self.fusion.horizon(node + 1) - self.fusion.horizon(node);
@@ -171,6 +185,25 @@ impl<
         (node, ((h - h0) / (h1 - h0)).max(0.0))
     }
 
+    /// What comes after the last horizon, `h` s ahead. A day goes on as it did yesterday, and not along the last hours' chord; a rate that
+    /// walks at random takes the offset away with the power of 1.5 of the time. A bank without a pattern and without means goes on straight.
+    #[allow(clippy::cast_possible_truncation, reason = "predictions are f32")]
+    fn beyond(&self, track: &Track<Bank<F, T, R, Y, W>>, h: f64) -> Option<Beyond> {
+        let (h, last) = (h as f32, self.fusion.horizon(K - 1));
+        if Y + R == 0 || h <= last {
+            return None;
+        }
+        // The models have nothing to say there.
+        let said = |h| self.fusion.fuse(K - 1, &Opinions::ahead(&track.bank, &[None, None], h));
+        let (then, there) = (said(last), said(h));
+        let times = h / last;
+        Some(Beyond {
+            displacement: there.displacement - then.displacement,
+            slope: there.slope,
+            wider: times * libm::sqrtf(times),
+        })
+    }
+
     /// The fused extrapolation at `at`, whoever is asking.
     fn extrapolate(
         &self,
@@ -183,8 +216,14 @@ impl<
         let (node, share) = self.bracket(h);
         let curve = self.curve(track);
         let (c0, c1) = (&curve[node], &curve[node + 1]);
-        let between = |a: f32, b: f32| f64::from(a + share * (b - a));
-        let ahead = track.line.x + track.line.r * h + between(c0.displacement, c1.displacement);
+        let between = |a: f32, b: f32| a + share * (b - a);
+        let (mut displacement, mut half) =
+            (between(c0.displacement, c1.displacement), between(c0.half_width, c1.half_width));
+        if let Some(beyond) = self.beyond(track, h) {
+            displacement = c1.displacement + beyond.displacement;
+            half = c1.half_width * beyond.wider;
+        }
+        let ahead = track.line.x + track.line.r * h + f64::from(displacement);
         let offset = track.bank.reference().saturating_add(Span::from_secs_f64(ahead));
         // A curve that leads back into the confinement's middle is no news: the bound does not shrink for it. Between two
         // nodes the reach is convex, so its largest value up to `at` is at a node or at `at` itself.
@@ -195,7 +234,7 @@ impl<
             self.hard.half_width(there, track.bank.reference().saturating_add(Span::from_secs_f64(ahead)))
         });
         let bound = passed.fold(self.hard.half_width(at, offset), Span::max);
-        let half = between(c0.half_width, c1.half_width);
+        let half = f64::from(half);
         let half = if S > 1 { libm::hypot(half, self.sources.disagreement.half_width()) } else { half };
         let claimed = if half.is_finite() { Span::from_secs_f64(half) } else { Span::MAX };
         Estimate {
