@@ -1,8 +1,8 @@
 //! The clock that the application reads: one record, shared through a critical section, and a signal of its changes.
 //!
 //! The record is the core's [`ClockPage`], 64 bytes that one task writes and any task or interrupt reads. Microcontrollers
-//! lack the 64-bit atomics of the latched page of a host, so a read copies the words inside a critical section (16 loads)
-//! and computes outside it. The arithmetic is integer only.
+//! lack the 64-bit atomics of the latched page of a host, so a read copies the words (16 loads) and reads the counter inside a
+//! critical section, and computes outside it. The arithmetic is integer only.
 
 use core::cell::Cell;
 
@@ -40,17 +40,15 @@ impl<M: RawMutex, const WAITERS: usize> SharedClock<M, WAITERS> {
     /// The time now; `None` until the first synchronisation.
     #[inline]
     pub fn now(&self, clock: &impl LocalClock) -> Option<Reading> {
-        self.at(clock.now())
+        // Not one after the other: whoever is interrupted in between would read an old counter on a new line, which can be steeper.
+        let (record, local) = self.page.lock(|record| (record.get(), clock.now()));
+        reading(record, local)
     }
 
     /// The time at a local instant: that of an interrupt's time stamp, or one in the near future.
     #[inline]
     pub fn at(&self, local: Timestamp<Local>) -> Option<Reading> {
-        let (page, widest) = self.page.lock(Cell::get);
-        if page.is_blank() {
-            return None;
-        }
-        Some(Reading { local, served: page.time_at(local.as_nanos().cast_unsigned(), widest) })
+        reading(self.page.lock(Cell::get), local)
     }
 
     /// Waits for changes: each update is seen once, the newest only. `None` when `WAITERS` tasks wait already.
@@ -62,6 +60,14 @@ impl<M: RawMutex, const WAITERS: usize> SharedClock<M, WAITERS> {
     pub fn page(&self) -> ClockPage {
         self.page.lock(Cell::get).0
     }
+}
+
+#[inline]
+fn reading((page, widest): (ClockPage, WidestGrowth), local: Timestamp<Local>) -> Option<Reading> {
+    if page.is_blank() {
+        return None;
+    }
+    Some(Reading { local, served: page.time_at(local.as_nanos().cast_unsigned(), widest) })
 }
 
 /// One reading: UTC, how sure, and why.
@@ -192,6 +198,8 @@ impl<'a, M: RawMutex, const WAITERS: usize> Publisher<'a, M, WAITERS> {
 
 #[cfg(test)]
 mod tests {
+    use core::cell::RefCell;
+
     use super::*;
     use crate::EdgePipeline;
     use chronotick_core::{Sample, SourceId};
@@ -218,6 +226,25 @@ mod tests {
             let now = self.now.get();
             self.now.set(now + self.stall.take());
             Timestamp::from_nanos(now)
+        }
+    }
+
+    /// The clock of a task that is interrupted as soon as it has read its counter, for as long as a record takes to make.
+    struct Interrupted<'a, F> {
+        now: Cell<i64>,
+        interrupt: &'a RefCell<F>,
+        pending: Cell<bool>,
+    }
+
+    impl<F: FnMut(i64)> LocalClock for Interrupted<'_, F> {
+        const RESOLUTION: Span = Span::from_nanos(1);
+        fn now(&self) -> Timestamp<Local> {
+            let read = self.now.get();
+            if self.pending.take() {
+                self.now.set(read + 2_000_000);
+                (self.interrupt.borrow_mut())(read + 2_000_000);
+            }
+            Timestamp::from_nanos(read)
         }
     }
 
@@ -282,6 +309,31 @@ mod tests {
             let page = shared.page().anchor().cast_signed();
             assert!(page >= now, "nothing was published at {second}");
             assert!(page <= clock.now.get() + 20_000_000, "{second}: begins {} ns later", page - clock.now.get());
+        }
+    }
+
+    #[test]
+    fn time_never_goes_back_for_a_task_that_is_interrupted() {
+        const OFFSET: i64 = 1_700_000_000_000_000_000;
+        let shared = SharedClock::<NoopRawMutex, 1>::new();
+        let (mut publisher, mut pipeline) = (Publisher::new(&shared), EdgePipeline::new(Default::default()));
+        // The path alternates, so that the served line turns at every exchange, towards the steeper at every other.
+        let interrupt = RefCell::new(|now: i64| {
+            let error = if now / 2_000_000_000 % 2 == 0 { 80_000 } else { -80_000 };
+            pipeline.handle_sample(Timestamp::from_nanos(now), &sample(now, OFFSET + error)).unwrap();
+            publisher.publish(&Timestamp::from_nanos(now), &pipeline);
+        });
+        for second in 1..40 {
+            let now = Cell::new(second * 2_000_000_000);
+            let clock = Interrupted { now, interrupt: &interrupt, pending: Cell::new(false) };
+            let before = shared.now(&clock);
+            clock.now.set(clock.now.get() + 100);
+            clock.pending.set(true);
+            let interrupted = shared.now(&clock);
+            let readings = [before, interrupted, shared.now(&clock)];
+            assert!(second == 1 || before.is_some());
+            let times = readings.iter().flatten().map(Reading::utc);
+            assert!(times.is_sorted_by(|a, b| a <= b), "{second}: {readings:?}");
         }
     }
 }

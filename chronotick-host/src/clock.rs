@@ -366,13 +366,14 @@ impl ChronoTick {
     /// ```
     pub fn wait_synchronised(&self, timeout: Duration, target_bound: Duration) -> Result<Timestamp, NotSynchronised> {
         let target = i64::try_from(target_bound.as_nanos()).unwrap_or(i64::MAX - 1);
-        let deadline = Instant::now() + timeout;
+        // A timeout beyond what the machine's clock can count is none.
+        let deadline = Instant::now().checked_add(timeout);
         loop {
             let now = self.now();
             if now.bound().half_width().as_nanos() <= target {
                 return Ok(now);
             }
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_zero() {
                 return Err(NotSynchronised { last: now });
             }
@@ -522,6 +523,13 @@ pub fn stop() {
 mod tests {
     use super::*;
     use chronotick_core::Tier;
+
+    #[test]
+    fn a_wait_without_end_is_one() {
+        let daemon = crate::doc::daemon();
+        let now = daemon.clock().wait_synchronised(Duration::MAX, Duration::from_millis(1)).unwrap();
+        assert!(now.bound().half_width().as_nanos() <= 1_000_000);
+    }
 
     #[test]
     fn free_functions_before_during_and_after() {

@@ -43,15 +43,14 @@ impl Publisher {
         // First, so that a suspension is seen either here or by the page's own count.
         let watch = Watch::new(&*clock);
         let writer = PageWriter::create(path, settings, &*clock)?;
-        let served = match (writer.inherited(), writer.epoch_before()) {
-            (Some(record), _) => Served::resume(config, record),
-            // Another counter: readers must not take the two lines for one.
-            (None, Some(epoch)) => {
-                let record = Served::new(config).update(&raw(&*clock, Reason::NeverSynchronised));
-                Served::resume(config, ClockRecord { epoch: epoch.wrapping_add(1), ..record })
-            }
-            (None, None) => Served::new(config),
-        };
+        let inherited = writer.inherited().unwrap_or_else(|| {
+            // Another counter, or another file: readers must not take the two lines for one.
+            let epoch =
+                writer.epoch_before().map_or_else(|| any_epoch(writer.instance()), |epoch| epoch.wrapping_add(1));
+            let record = Served::new(config).update(&raw(&*clock, Reason::NeverSynchronised));
+            ClockRecord { epoch, ..record }
+        });
+        let served = Served::resume(config, inherited);
         Ok(Self { writer, served, config, clock, watch, late: 0, nothing: Reason::NeverSynchronised })
     }
 
@@ -92,6 +91,7 @@ impl Publisher {
     pub fn disruption(&mut self) -> Option<Disruption> {
         let disruption = self.watch.check(&*self.clock);
         if disruption.is_some() {
+            self.writer.break_off(self.clock.ticks());
             let record = self.served.update(&raw(&*self.clock, Reason::Suspended));
             self.writer.publish(&record);
         }
@@ -132,6 +132,12 @@ impl Publisher {
     }
 }
 
+/// Where a page begins to count that knows of none before it: there may have been one, whose readers find this one in its place.
+const fn any_epoch(instance: u64) -> u16 {
+    let bytes = instance.to_le_bytes();
+    u16::from_le_bytes([bytes[2], bytes[3]])
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
@@ -162,6 +168,19 @@ mod tests {
         }
         fn suspended(&self) -> Span {
             Span::from_nanos(self.0.load(Ordering::Relaxed))
+        }
+    }
+
+    #[test]
+    fn a_new_file_begins_its_epochs_anywhere() {
+        let path = scratch("epochs");
+        let machine = Arc::new(Machine(AtomicI64::new(0)));
+        for _ in 0..2 {
+            let (settings, config) = (PageSettings::default(), served::Config::default());
+            let mut publisher = Publisher::open(&path, &settings, config, Arc::clone(&machine) as _).unwrap();
+            let record = publisher.publish(|_| None).unwrap().unwrap();
+            assert_eq!(record.epoch, any_epoch(publisher.writer().instance()));
+            std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
         }
     }
 

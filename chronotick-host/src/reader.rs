@@ -6,8 +6,8 @@
 //! it is an error: it is a lower tier with a reason.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex, TryLockError};
 use std::time::Duration;
 
 use chronotick_core::clock_page::{PageReading, WidestGrowth};
@@ -18,7 +18,7 @@ use crate::os::counter::{CounterKind, LocalClock, os_utc, suspended};
 use crate::os::disruption::SUSPENSION;
 use crate::shm::identity::Identity;
 use crate::shm::map::MappingCell;
-use crate::shm::page::{Known, PageError, Snapshot, attach, counter_of};
+use crate::shm::page::{FileId, Known, Page, PageError, Snapshot, attach, counter_of, file_id};
 use crate::shm::replaceable::Replaceable;
 use crate::timestamp::Timestamp;
 
@@ -28,8 +28,11 @@ pub const CHECK_EVERY: Duration = Duration::from_millis(16);
 const STALE: Span = Span::from_secs(3);
 /// The file is looked at this often at most.
 const LOOK_EVERY: Span = Span::from_millis(100);
+/// Between the epochs of a page and that of what its readers make of the operating system's clock: no daemon steps so often.
+const OWN_EPOCH: u16 = 0x8000;
 
-/// Reads a clock page. Shared freely between threads; see [`crate::ChronoTick`] for the friendlier face.
+/// Reads a clock page. Shared freely between threads; see [`crate::ChronoTick`] for the friendlier face. A process that was forked
+/// while another thread was reading attaches again: its copy of this reader goes on, and may never look after the page again.
 ///
 /// ```
 /// # let daemon = chronotick_host::doc::daemon();
@@ -47,8 +50,10 @@ pub struct Reader {
     /// Counter reading at which the next check is due; 0 sends every read out of line.
     check_at: AtomicU64,
     widest: AtomicU64,
-    /// The page cannot stand for itself: see [`Checked`].
-    impaired: AtomicBool,
+    /// As of the last check the page says nothing about now: see [`State::Void`].
+    void: AtomicBool,
+    /// The last record that was seen in order, for when the page no longer is.
+    last: Box<Page>,
     checked: Mutex<Checked>,
     path: PathBuf,
     clock: Option<Injected>,
@@ -67,13 +72,11 @@ impl std::fmt::Debug for Injected {
 #[derive(Debug)]
 struct Checked {
     instance: u64,
-    inode: u64,
+    file: FileId,
     /// This process's count of suspended time less the daemon's: not 0 in another time namespace.
     shift: Span,
     looked: Option<units::Timestamp<Local>>,
     state: State,
-    /// The last record that was seen in order, for when the page no longer is.
-    last: Snapshot,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,21 +108,23 @@ impl Reader {
     }
 
     fn with_clock(path: &Path, clock: Option<Injected>) -> Result<Self, PageError> {
-        let (mapping, inode) = attach(path)?;
+        let (mapping, file) = attach(path)?;
         let page = mapping.page();
         let identity = page.identity();
-        let last = page.read(|kind| read_counter(kind, clock.as_ref()));
-        supported(path, &identity, &last, clock.is_some())?;
-        let own = clock.as_ref().map_or_else(suspended, |clock| clock.0.suspended());
-        let shift = if identity.is_this_time_namespace() { Span::ZERO } else { own.saturating_sub(page.suspended()) };
+        let snapshot = page.read(|kind| read_counter(kind, clock.as_ref()));
+        supported(path, &identity, &snapshot, clock.is_some())?;
+        let shift = shift(&identity, suspended_here(clock.as_ref()), page.suspended());
         let state = if identity.is_this_boot() { State::Sound } else { State::Void };
-        let checked = Checked { instance: identity.instance(), inode, shift, looked: None, state, last };
+        let checked = Checked { instance: identity.instance(), file, shift, looked: None, state };
+        let last = Box::new(Page::blank());
+        last.keep(&snapshot);
         Ok(Self {
             cell: MappingCell::new(mapping),
-            known: Replaceable::new(last.known()),
+            known: Replaceable::new(snapshot.known()),
             check_at: AtomicU64::new(0),
             widest: AtomicU64::new(packed(identity.widest())),
-            impaired: AtomicBool::new(state != State::Sound),
+            void: AtomicBool::new(state == State::Void),
+            last,
             checked: Mutex::new(checked),
             path: path.to_owned(),
             clock,
@@ -155,22 +160,28 @@ impl Reader {
 
     /// The time that this page gives to another instant of local time, past or future: what [`Reader::now`] says (or would
     /// have said) at `at` as far as is known now. The uncertainty of a future instant is that of a clock that hears nothing more;
-    /// that of the past counts from the record in use, not from the one that was in use then.
+    /// that of the past counts from the record in use, not from the one that was in use then. Where the counter was disturbed since
+    /// (a suspension, a jump, another counter), nobody can say any more how long ago `at` was: that is answered from the operating
+    /// system's clock, without bound.
     ///
     /// ```
     /// # let daemon = chronotick_host::doc::daemon();
     /// # let reader = daemon.attach();
     /// let second = chronotick_core::Span::from_secs(1);
     /// let now = reader.local();
-    /// let (before, after) = (reader.project(now.saturating_sub(second)), reader.project(now.saturating_add(second)));
+    /// let (before, after) = (reader.project(now), reader.project(now.saturating_add(second)));
     /// assert!(before.utc() < after.utc() && before.bound() < after.bound());
     /// ```
     pub fn project(&self, at: units::Timestamp<Local>) -> Timestamp {
-        self.apart_from_now(|now| now.scale.ticks(at))
+        self.apart_from_now(Span::MAX, |now| now.scale.ticks(at))
     }
 
     /// The time that this page gives to a reading of its counter ([`Reader::counter`]) that was taken elsewhere: hardware
     /// timestamps, or a reading taken before the time was needed. Uncertainty as for [`Reader::project`].
+    ///
+    /// It has to be one of the counter that [`Reader::counter`] names now. The kernel can make the daemon change it, and the bare
+    /// number does not say what it counts: a reading that this counter has not reached yet, or had passed before the daemon took it
+    /// up, is answered without bound; one that happens to lie between them cannot be told apart.
     ///
     /// ```
     /// # let daemon = chronotick_host::doc::daemon();
@@ -186,21 +197,42 @@ impl Reader {
         match self.cell.page().fresh(|| self.known.get(), || counter, due) {
             Some(timestamp) => timestamp,
             // Kept apart from the ordinary case, which then stays in registers and leaves out what the caller does not look at.
-            None => *std::hint::black_box(&self.apart_from_now(|_| counter)),
+            None => *std::hint::black_box(&self.apart_from_now(span(CHECK_EVERY), |_| counter)),
         }
     }
 
-    /// Another instant than now, by what a reading now goes by.
+    /// Another instant than now, `ahead` of it at most, by what a reading now goes by.
     #[cold]
     #[inline(never)]
-    fn apart_from_now(&self, counter: impl Fn(&Snapshot) -> u64) -> Timestamp {
+    fn apart_from_now(&self, ahead: Span, counter: impl Fn(&Snapshot) -> u64) -> Timestamp {
         let (now, state) = self.in_use();
-        self.evaluate_in(state, &now, counter(&now))
+        let counter = counter(&now);
+        let reached = now.scale.local(counter).since(now.scale.local(now.counter)) <= ahead;
+        let state = if reached && now.holds_at(counter) { state } else { State::Void };
+        self.evaluate_in(state, &now, counter)
     }
 
+    /// What a reading now goes by, after a look at what the arithmetic cannot see. Never waits.
     fn in_use(&self) -> (Snapshot, State) {
-        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut checked = match self.checked.try_lock() {
+            Ok(checked) => checked,
+            Err(TryLockError::Poisoned(left)) => left.into_inner(),
+            // Another thread is at it, or was when this process was forked.
+            Err(TryLockError::WouldBlock) => return self.in_use_meanwhile(),
+        };
         (self.look(&mut checked), checked.state)
+    }
+
+    /// The same while another thread looks: as of its last look, but for damage, which shows in the page itself.
+    fn in_use_meanwhile(&self) -> (Snapshot, State) {
+        let snapshot = self.snapshot();
+        let sound = self.is_sound(&snapshot);
+        let state = match (self.void.load(Ordering::Relaxed), sound) {
+            (true, _) => State::Void,
+            (false, true) => State::Sound,
+            (false, false) => State::Lost,
+        };
+        (if sound { snapshot } else { self.last() }, state)
     }
 
     /// Local time now: what [`Reader::project`] counts in.
@@ -251,17 +283,8 @@ impl Reader {
     #[cold]
     #[inline(never)]
     fn now_checked(&self) -> Timestamp {
-        let Ok(mut checked) = self.checked.try_lock() else {
-            // Another thread is at it.
-            let snapshot = self.snapshot();
-            return if self.impaired.load(Ordering::Relaxed) {
-                os_reading(&snapshot, snapshot.counter, Reason::PageStale)
-            } else {
-                self.evaluate_or_os(&snapshot, snapshot.counter)
-            };
-        };
-        let now = self.look(&mut checked);
-        self.evaluate_in(checked.state, &now, now.counter)
+        let (now, state) = self.in_use();
+        self.evaluate_in(state, &now, now.counter)
     }
 
     /// Makes the check, and gives what a reading now goes by.
@@ -270,30 +293,36 @@ impl Reader {
         let counted = self.cell.page().suspended();
         let now = self.check(checked, self.snapshot(), counted);
         let sound = checked.state == State::Sound;
-        self.impaired.store(!sound, Ordering::Relaxed);
+        self.void.store(checked.state == State::Void, Ordering::Relaxed);
         if sound {
             self.known.replace(now.known());
         }
         let stands = sound && self.evaluate(&now, now.counter).tier() != Tier::Raw;
         let next = now.scale.local(now.counter).saturating_add(span(CHECK_EVERY));
         self.check_at.store(if stands { now.scale.ticks(next) } else { 0 }, Ordering::Relaxed);
-        if checked.state == State::Lost { self.last(checked) } else { now }
+        if checked.state == State::Lost { self.last() } else { now }
     }
 
     /// The last record that was seen in order, now.
-    fn last(&self, checked: &Checked) -> Snapshot {
-        let counter = read_counter(checked.last.record.marks(), self.clock.as_ref());
-        Snapshot { counter, ..checked.last }
+    fn last(&self) -> Snapshot {
+        self.last.read(|kind| read_counter(kind, self.clock.as_ref()))
+    }
+
+    /// Whether the page is in order, and this what it would say.
+    fn is_sound(&self, snapshot: &Snapshot) -> bool {
+        let identity = self.cell.page().identity();
+        identity.check(&self.path).is_ok()
+            && supported(&self.path, &identity, snapshot, self.clock.is_some()).is_ok()
+            && (!snapshot.record.is_blank() || self.last.read(|_| 0).record.is_blank())
     }
 
     /// Looks at what the arithmetic cannot see, and returns what to compute with.
     fn check(&self, checked: &mut Checked, snapshot: Snapshot, counted: Span) -> Snapshot {
-        let identity = self.cell.page().identity();
-        let sound = identity.check(&self.path).is_ok()
-            && supported(&self.path, &identity, &snapshot, self.clock.is_some()).is_ok()
-            && (!snapshot.record.is_blank() || checked.last.record.is_blank());
+        let sound = self.is_sound(&snapshot);
         let local = snapshot.scale.local(snapshot.counter);
-        let stale = || local.since(snapshot.scale.local(snapshot.record.anchor())) > STALE;
+        // A blank one has no age: the daemon that made it may never have published anything.
+        let stale =
+            || snapshot.record.is_blank() || local.since(snapshot.scale.local(snapshot.record.anchor())) > STALE;
         if (!sound || stale()) && checked.look_due(os_local()) && self.attach_again(checked) {
             let counted = self.cell.page().suspended();
             let snapshot = self.snapshot();
@@ -309,32 +338,39 @@ impl Reader {
     /// The machine had been suspended for as long as `counted` when the daemon last looked.
     fn check_sound(&self, checked: &mut Checked, snapshot: Snapshot, counted: Span) -> Snapshot {
         let identity = self.cell.page().identity();
-        let own = self.clock.as_ref().map_or_else(suspended, |clock| clock.0.suspended());
-        if checked.instance != identity.instance() {
+        let own = suspended_here(self.clock.as_ref());
+        if checked.instance != identity.instance() && identity.check(&self.path).is_ok() {
+            // Behind the identity, which its daemon announces after its count.
+            fence(Ordering::Acquire);
+            checked.shift = shift(&identity, own, self.cell.page().suspended());
             checked.instance = identity.instance();
             self.widest.store(packed(identity.widest()), Ordering::Relaxed);
         }
-        let slept = own.saturating_sub(counted).saturating_sub(checked.shift).abs();
-        let void = slept > SUSPENSION || !identity.is_this_boot();
+        let mut slept = own.saturating_sub(counted).saturating_sub(checked.shift);
+        if slept < Span::ZERO.saturating_sub(SUSPENSION) && !identity.is_this_time_namespace() {
+            // The daemon learns of a suspension that was over when this reader met it: the shift was too large by that.
+            checked.shift = shift(&identity, own, counted);
+            slept = Span::ZERO;
+        }
+        let void = slept.abs() > SUSPENSION || !identity.is_this_boot();
         checked.state = if void { State::Void } else { State::Sound };
-        checked.last = snapshot;
+        self.last.keep(&snapshot);
         snapshot
     }
 
     /// Maps the file that is there now, if it is another one and in order.
     fn attach_again(&self, checked: &mut Checked) -> bool {
-        let there = std::fs::metadata(&self.path).map(|file| std::os::unix::fs::MetadataExt::ino(&file));
-        if there.is_ok_and(|inode| inode == checked.inode) {
+        if std::fs::metadata(&self.path).is_ok_and(|there| file_id(&there) == checked.file) {
             return false;
         }
-        let Ok((mapping, inode)) = attach(&self.path) else { return false };
+        let Ok((mapping, file)) = attach(&self.path) else { return false };
         let identity = mapping.page().identity();
         let snapshot = mapping.page().read(|kind| read_counter(kind, self.clock.as_ref()));
         let blank = snapshot.record.is_blank();
         if blank || supported(&self.path, &identity, &snapshot, self.clock.is_some()).is_err() {
             return false;
         }
-        checked.inode = inode;
+        checked.file = file;
         // In this order, so that no thread has the new page and the old scale.
         self.known.replace(snapshot.known());
         self.cell.replace(mapping);
@@ -369,12 +405,23 @@ impl Checked {
     }
 }
 
-/// The operating system's clock, moved from now to a counter reading.
+/// The operating system's clock, moved from now to a counter reading. It is another line than the page's.
 fn os_reading(snapshot: &Snapshot, counter: u64, reason: Reason) -> Timestamp {
     let scale = &snapshot.scale;
     let utc = os_utc().saturating_add(scale.local(counter).since(scale.local(snapshot.counter)));
-    let target_accuracy = snapshot.target_accuracy;
-    Timestamp::new(PageReading::raw(utc, reason, snapshot.record.epoch()), utc.as_nanos(), target_accuracy)
+    let epoch = snapshot.record.epoch() ^ OWN_EPOCH;
+    Timestamp::new(PageReading::raw(utc, reason, epoch), utc.as_nanos(), snapshot.target_accuracy)
+}
+
+/// How long this process's machine has been suspended.
+fn suspended_here(clock: Option<&Injected>) -> Span {
+    clock.map_or_else(suspended, |clock| clock.0.suspended())
+}
+
+/// By how much this process's count of suspended time exceeds the daemon's, which is in another time namespace or not. It can only
+/// be told from the counts themselves, as if both knew of the same suspensions.
+fn shift(identity: &Identity, own: Span, daemons: Span) -> Span {
+    if identity.is_this_time_namespace() { Span::ZERO } else { own.saturating_sub(daemons) }
 }
 
 /// A clock for the pace of checks only.
@@ -422,3 +469,6 @@ const fn unpacked(word: u64) -> WidestGrowth {
 fn span(duration: Duration) -> Span {
     Span::from_nanos(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
 }
+
+#[cfg(test)]
+mod tests;

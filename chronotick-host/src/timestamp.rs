@@ -190,6 +190,8 @@ impl Timestamp {
     }
 
     /// Counts the steps of the served clock: timestamps of one epoch are continuous, and monotone if taken one after the other.
+    /// What a reader has to take from the operating system's clock (tier `raw`, while its page is void or too old) has an epoch of
+    /// its own, 32768 from the page's, and is only as monotone as that clock.
     ///
     /// ```
     /// # let daemon = chronotick_host::doc::daemon();

@@ -1,7 +1,8 @@
 //! The clock page: one file of 4096 bytes, one writer, any number of readers. docs/CLOCK_PAGE.md describes every byte.
 //! This is its layout and its reading side; the writer is in [`super::writer`].
 
-use std::fs::{File, OpenOptions};
+use std::fmt;
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::mem::offset_of;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -186,7 +187,6 @@ impl Default for PageSettings {
 
 /// The file, as mapped.
 #[repr(C, align(64))]
-#[derive(Debug)]
 pub(crate) struct Page {
     /// Who made it; see [`Identity`].
     pub(super) identity: [AtomicU64; 8],
@@ -200,7 +200,9 @@ pub(crate) struct Page {
     pub(super) heartbeat: AtomicU64,
     /// [`crate::os::counter::LocalClock::suspended`] of the daemon at the last record, in ns.
     pub(super) suspended: AtomicU64,
-    reserved: [AtomicU64; 478],
+    /// The line says nothing of a counter before this: it was disturbed here, or is another one. 0: as far back as is known.
+    holds_from: AtomicU64,
+    reserved: [AtomicU64; 477],
 }
 
 const _: () = {
@@ -213,8 +215,15 @@ const _: () = {
     assert!(offset_of!(Page, copies) == 128 && size_of::<[AtomicU64; 8]>() == 64);
     assert!(offset_of!(Page, heartbeat) == 256);
     assert!(offset_of!(Page, suspended) == 264);
-    assert!(offset_of!(Page, reserved) == 272);
+    assert!(offset_of!(Page, holds_from) == 272);
+    assert!(offset_of!(Page, reserved) == 280);
 };
+
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Page").field("sequence", &self.sequence).finish_non_exhaustive()
+    }
+}
 
 /// What the marks of a record stand for: its lowest three bits name the counter, and all of them together the scale. A reader that
 /// has the scale of a record's marks need not load it again; nor the target, which follows at the next check.
@@ -250,6 +259,7 @@ pub(crate) struct Snapshot {
     pub(crate) record: ClockPage,
     pub(crate) scale: CounterScale,
     pub(crate) target_accuracy: i64,
+    pub(crate) holds_from: u64,
     pub(crate) counter: u64,
 }
 
@@ -257,15 +267,62 @@ impl Snapshot {
     pub(crate) const fn known(&self) -> Known {
         Known { marks: self.record.marks(), scale: self.scale, target_accuracy: self.target_accuracy }
     }
+
+    /// Whether the line reaches back to a counter reading. The difference wraps, as in the record's arithmetic.
+    pub(crate) const fn holds_at(&self, counter: u64) -> bool {
+        self.holds_from == 0 || counter.wrapping_sub(self.holds_from).cast_signed() >= 0
+    }
 }
 
 impl Page {
+    /// Nothing is published on it.
+    pub(crate) fn blank() -> Self {
+        fn words<const N: usize>() -> [AtomicU64; N] {
+            [const { AtomicU64::new(0) }; N]
+        }
+        let [sequence, target_accuracy, heartbeat, suspended, holds_from] = words();
+        Self {
+            identity: words(),
+            sequence,
+            target_accuracy,
+            scales: [words(), words()],
+            copies: [words(), words()],
+            heartbeat,
+            suspended,
+            holds_from,
+            reserved: words(),
+        }
+    }
+
+    /// Writes the copy that is not in use, and what goes with it. Then [`latch::flip`].
+    pub(super) fn fill(&self, record: &ClockPage, scale: &CounterScale, holds_from: u64) {
+        latch::fill(&self.sequence, |copy| {
+            latch::store(&self.copies[copy], record.words());
+            latch::store(&self.scales[copy], &[scale.ticks, scale.local.cast_unsigned(), scale.mult]);
+            // There is one for both copies: who still reads the old record hears no more of its past than of the new one's.
+            self.holds_from.store(holds_from, Ordering::Relaxed);
+        });
+    }
+
+    /// Publishes what was read from another page. One thread at a time.
+    pub(crate) fn keep(&self, snapshot: &Snapshot) {
+        self.target_accuracy.store(snapshot.target_accuracy.cast_unsigned(), Ordering::Relaxed);
+        self.fill(&snapshot.record, &snapshot.scale, snapshot.holds_from);
+        latch::flip(&self.sequence);
+    }
+
     /// Reads the record and, before it can be replaced, the counter that it names.
     pub(crate) fn read(&self, counter: impl Fn(u8) -> u64) -> Snapshot {
         latch::read(&self.sequence, |copy| {
             let record = ClockPage::from_words(latch::words(&self.copies[copy]));
             let counter = counter(record.marks());
-            Snapshot { record, scale: self.scale(copy), target_accuracy: self.target_accuracy(), counter }
+            Snapshot {
+                record,
+                scale: self.scale(copy),
+                target_accuracy: self.target_accuracy(),
+                holds_from: self.holds_from.load(Ordering::Relaxed),
+                counter,
+            }
         })
     }
 
@@ -311,13 +368,20 @@ impl Page {
     }
 }
 
+/// Which file it is: device and inode. A file system that is mounted again numbers its files from the start.
+pub(crate) type FileId = (u64, u64);
+
+pub(crate) fn file_id(file: &Metadata) -> FileId {
+    (file.dev(), file.ino())
+}
+
 /// Opens the file for reading and checks that it is a page; maps it.
-pub(crate) fn attach(path: &Path) -> Result<(Mapping, u64), PageError> {
+pub(crate) fn attach(path: &Path) -> Result<(Mapping, FileId), PageError> {
     let file = open(path, false)?;
-    let inode = file.metadata().map_err(PageError::io(path))?.ino();
+    let id = file_id(&file.metadata().map_err(PageError::io(path))?);
     let mapping = Mapping::new(&file, false).map_err(PageError::io(path))?;
     settled(path, || mapping.page().identity())?;
-    Ok((mapping, inode))
+    Ok((mapping, id))
 }
 
 /// Whether it is a page, looked at again while its checksum is wrong: a daemon may be taking it over at this instant, and the

@@ -7,7 +7,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use chronotick_core::clock_page::{ClockPage, CounterScale};
@@ -15,13 +15,14 @@ use chronotick_core::served::{self, ClockRecord, Served, Target};
 use chronotick_core::{Reason, Span};
 use rustix::fs::{FlockOperation, flock};
 
-use super::atomic::Ordering;
+use super::atomic::{Ordering, fence};
 use super::folder;
 use super::identity::Identity;
 use super::latch;
 use super::map::Mapping;
 use super::page::{
-    MAGIC, PAGE_SIZE, Page, PageError, PageSettings, attach, counter_of, marks, no_follow, open, scale_count,
+    FileId, MAGIC, PAGE_SIZE, Page, PageError, PageSettings, attach, counter_of, file_id, marks, no_follow, open,
+    scale_count,
 };
 use crate::os::counter::{CounterKind, LocalClock, SystemCounter, suspended};
 use crate::os::disruption::SUSPENSION;
@@ -30,7 +31,7 @@ use crate::os::disruption::SUSPENSION;
 #[derive(Debug)]
 pub struct PageWriter {
     path: PathBuf,
-    inode: u64,
+    file: FileId,
     mapping: Mapping,
     identity: Identity,
     scale: CounterScale,
@@ -40,6 +41,8 @@ pub struct PageWriter {
     target_accuracy: Span,
     /// How long the machine had been suspended when somebody last looked for that.
     suspended: Span,
+    /// What is published says nothing of the counter before this; 0: as far back as is known.
+    holds_from: u64,
     lock: File,
     /// The folder was this user's alone: one that takes its place has to be so too.
     own_folder: bool,
@@ -55,16 +58,17 @@ impl PageWriter {
         let own_folder = folder_of(path).is_some_and(folder::is_own);
         let lock = lock(path)?;
         let identity = Identity::new(settings);
-        let (mapping, inode, taken_over) = match take_over(path) {
-            Some((mapping, inode)) => (mapping, inode, true),
+        let (mapping, file, taken_over) = match take_over(path) {
+            Some((mapping, file)) => (mapping, file, true),
             None => {
-                let (mapping, inode) = make(path, &identity)?;
-                (mapping, inode, false)
+                let (mapping, file) = make(path, &identity)?;
+                (mapping, file, false)
             }
         };
+        let (now, slept) = (clock.ticks().max(1), clock.suspended());
         let mut writer = Self {
             path: path.to_owned(),
-            inode,
+            file,
             mapping,
             identity,
             scale: clock.scale(),
@@ -73,7 +77,9 @@ impl PageWriter {
             last: None,
             epoch_before: None,
             target_accuracy: settings.target_accuracy,
-            suspended: clock.suspended(),
+            suspended: slept,
+            // Nobody knows whether it was before or after what a program has seen of the counter.
+            holds_from: if slept.abs() > SUSPENSION { now } else { 0 },
             lock,
             own_folder,
             places_made: 0,
@@ -88,6 +94,9 @@ impl PageWriter {
             let unbroken = unbroken(writer.mapping.page(), writer.suspended);
             writer.last =
                 Some(record.with_marks(writer.marks)).filter(|record| unbroken && same_counter && !record.is_blank());
+            if !record.is_blank() {
+                writer.holds_from = if writer.last.is_some() { before.holds_from } else { now };
+            }
             if let Some(last) = &mut writer.last {
                 // Readers go on with it, and are told what it is.
                 *last = last.unconfirmed();
@@ -148,12 +157,12 @@ impl PageWriter {
     pub fn heartbeat(&mut self, clock: &dyn LocalClock) -> Result<(), PageError> {
         self.stamp(clock);
         let intact = fs::symlink_metadata(&self.path)
-            .is_ok_and(|file| file.ino() == self.inode && file.len() == PAGE_SIZE as u64);
+            .is_ok_and(|file| file_id(&file) == self.file && file.len() == PAGE_SIZE as u64);
         if intact && self.mapping.page().identity() == self.identity {
             return Ok(());
         }
         self.hold_place()?;
-        (self.mapping, self.inode) = make(&self.path, &self.identity)?;
+        (self.mapping, self.file) = make(&self.path, &self.identity)?;
         self.announce(clock);
         if let Some(last) = self.last {
             self.write(&last);
@@ -164,9 +173,8 @@ impl PageWriter {
 
     /// Makes the folder and the lock again where they are gone. Without the lock another daemon could start beside this one.
     fn hold_place(&mut self) -> Result<(), PageError> {
-        let id = |file: fs::Metadata| (file.dev(), file.ino());
-        let there = fs::symlink_metadata(beside(&self.path, ".lock")).map(id);
-        if there.is_ok_and(|there| self.lock.metadata().is_ok_and(|held| id(held) == there)) {
+        let there = fs::symlink_metadata(beside(&self.path, ".lock"));
+        if there.is_ok_and(|there| self.lock.metadata().is_ok_and(|held| file_id(&held) == file_id(&there))) {
             return Ok(());
         }
         make_folder(&self.path)?;
@@ -189,6 +197,11 @@ impl PageWriter {
         self.suspended = suspended;
     }
 
+    /// The counter was disturbed before `counter`: what is published from here on says nothing of its past.
+    pub fn break_off(&mut self, counter: u64) {
+        self.holds_from = counter.max(1);
+    }
+
     /// Another target for the bound; see [`PageSettings`].
     pub fn set_target_accuracy(&mut self, target: Span) {
         self.target_accuracy = target;
@@ -207,20 +220,17 @@ impl PageWriter {
 
     /// Writes the copy that is not in use, and the scale that goes with it.
     fn write(&self, page: &ClockPage) {
-        let at = self.mapping.page();
-        latch::fill(&at.sequence, |copy| {
-            latch::store(&at.copies[copy], page.words());
-            let scale = [self.scale.ticks, self.scale.local.cast_unsigned(), self.scale.mult];
-            latch::store(&at.scales[copy], &scale);
-        });
+        self.mapping.page().fill(page, &self.scale, self.holds_from);
     }
 
     /// Writes who this is. Readers take nothing from it that a record depends on.
     fn announce(&self, clock: &dyn LocalClock) {
         let page = self.mapping.page();
         page.target_accuracy.store(self.target_accuracy.as_nanos().cast_unsigned(), Ordering::Relaxed);
-        latch::store(&page.identity, &self.identity.words);
         self.stamp(clock);
+        // Who knows this daemon also has its count of suspended time, which another time namespace begins elsewhere.
+        fence(Ordering::Release);
+        latch::store(&page.identity, &self.identity.words);
     }
 
     fn stamp(&self, clock: &dyn LocalClock) {
@@ -291,12 +301,12 @@ fn lock(path: &Path) -> Result<File, PageError> {
 }
 
 /// The existing page, writable, if a daemon of this boot and layout made it.
-fn take_over(path: &Path) -> Option<(Mapping, u64)> {
+fn take_over(path: &Path) -> Option<(Mapping, FileId)> {
     let file = open(path, true).ok()?;
-    let inode = file.metadata().ok()?.ino();
+    let id = file_id(&file.metadata().ok()?);
     let mapping = Mapping::new(&file, true).ok()?;
     let identity = mapping.page().identity();
-    (identity.check(path).is_ok() && identity.is_this_boot()).then_some((mapping, inode))
+    (identity.check(path).is_ok() && identity.is_this_boot()).then_some((mapping, id))
 }
 
 /// A file that no daemon has made is kept, whatever slip has named it. A page that has lost its content is empty or all zeros.
@@ -313,7 +323,7 @@ fn spare(path: &Path) -> Result<(), PageError> {
 }
 
 /// A new page in the place of whatever is there.
-fn make(path: &Path, identity: &Identity) -> Result<(Mapping, u64), PageError> {
+fn make(path: &Path, identity: &Identity) -> Result<(Mapping, FileId), PageError> {
     let fresh = beside(path, ".new");
     let io = |source| PageError::Unmakeable { path: fresh.clone(), source };
     // Only a daemon that was stopped at this may have left one.
@@ -334,14 +344,16 @@ fn make(path: &Path, identity: &Identity) -> Result<(Mapping, u64), PageError> {
     file.write_all(&bytes).map_err(io)?;
     // Readers are other users: the umask does not apply.
     file.set_permissions(fs::Permissions::from_mode(0o644)).map_err(io)?;
-    let inode = file.metadata().map_err(io)?.ino();
+    let id = file_id(&file.metadata().map_err(io)?);
     let mapping = Mapping::new(&file, true).map_err(io)?;
     fs::rename(&fresh, path).map_err(|source| PageError::Unmakeable { path: path.to_owned(), source })?;
-    Ok((mapping, inode))
+    Ok((mapping, id))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use chronotick_core::{ErrorBound, PredictionInterval, Rate, Reason, Tier, Timestamp};
 
     use super::*;
@@ -410,7 +422,9 @@ mod tests {
             ]
         );
         assert!(word(256) > 0, "the heartbeat");
-        assert!(bytes[272..].iter().all(|&byte| byte == 0));
+        // On a machine that was suspended since it started, nobody knows about the counter before.
+        assert_eq!(word(272) != 0, suspended().abs() > SUSPENSION);
+        assert!(bytes[280..].iter().all(|&byte| byte == 0));
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 
@@ -507,6 +521,20 @@ mod tests {
         let slept = suspended().saturating_sub(Span::from_secs(3600)).as_nanos().cast_unsigned();
         writer.mapping.page().suspended.store(slept, Ordering::Relaxed);
         assert!(inherited_counter(&path).is_none());
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_file_of_the_same_number_on_another_device_is_not_the_page() {
+        let path = scratch("writer-device");
+        let clock = SystemCounter::calibrate();
+        let mut writer = PageWriter::create(&path, &PageSettings::default(), &clock).unwrap();
+        let made = writer.file;
+        writer.heartbeat(&clock).unwrap();
+        assert_eq!(writer.file, made);
+        writer.file.0 += 1;
+        writer.heartbeat(&clock).unwrap();
+        assert_eq!((writer.file.0, writer.file.1 != made.1), (made.0, true), "made again");
         fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 
