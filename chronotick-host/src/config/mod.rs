@@ -214,6 +214,47 @@ impl Config {
         local::Settings { poll, ptp_error, tai_offset, pps_error }
     }
 
+    /// Refuses two sources that tell of one clock, and any that tell of the clock that is fed.
+    fn check_opinions(&self) -> Result<(), Conflict> {
+        let conflict = |(table, key), message, with| Err(Conflict { table, key, message, with });
+        let (feed, local, ntp) = (("feed", "chrony_sock"), ("local", "sources"), ("ntp", "servers"));
+        let sources = &self.local.sources;
+        // Of the system's clock, or of a hypervisor's that "auto" may read.
+        let tells = |source: &&LocalAddress| {
+            matches!(source, LocalAddress::Kernel | LocalAddress::Chronyd(_) | LocalAddress::Auto)
+        };
+        let opinion = sources.iter().find(tells);
+        let usual = self.ntp.servers.iter().find(|server| server.is_usual_on_this_machine());
+        if self.feed.chrony_sock.is_some() {
+            let fed = opinion.map(|source| (source.to_string(), local));
+            let fed = fed.or_else(|| usual.map(|server| (server.address.to_string(), ntp)));
+            if let Some((source, with)) = fed {
+                let message = format!(
+                    "would feed a chronyd that \"{source}\" may follow in turn: a clock that follows itself drifts off; \
+                     remove one of the two"
+                );
+                return conflict(feed, message, Some(with));
+            }
+        }
+        let Some(opinion) = opinion else { return Ok(()) };
+        let is_read_by_auto = |source: &&LocalAddress| matches!(source, LocalAddress::Ptp { tai: false, .. });
+        let hardware = sources.iter().find(is_read_by_auto).filter(|_| *opinion == LocalAddress::Auto);
+        if let Some(other) = sources.iter().filter(tells).nth(1).or(hardware) {
+            let message = format!(
+                "has \"{opinion}\" and \"{other}\", which would be two votes for one clock: remove one of the two"
+            );
+            return conflict(local, message, None);
+        }
+        if let Some(server) = usual {
+            let message = format!(
+                "has \"{opinion}\", and [ntp] servers has \"{}\" on this machine: two votes for one clock; remove one of the two",
+                server.address
+            );
+            return conflict(local, message, Some(ntp));
+        }
+        Ok(())
+    }
+
     /// What single values cannot show.
     fn check(&self) -> Result<(), Conflict> {
         let conflict =
@@ -240,18 +281,7 @@ impl Config {
             let message = format!("and [ntp] servers are {count} together; at most {MAX_SERVERS} can be used");
             return between(("local", "sources"), ("ntp", "servers"), message);
         }
-        let followed = |source: &&LocalAddress| {
-            matches!(source, LocalAddress::Kernel | LocalAddress::Chronyd(_) | LocalAddress::Auto)
-        };
-        if self.feed.chrony_sock.is_some()
-            && let Some(source) = self.local.sources.iter().find(followed)
-        {
-            let message = format!(
-                "would feed a chronyd that \"{source}\" may follow in turn: a clock that follows itself drifts off; remove one \
-                 of the two"
-            );
-            return between(("feed", "chrony_sock"), ("local", "sources"), message);
-        }
+        self.check_opinions()?;
         if self.oscillator.max_drift_ppm > 2.0 * self.oscillator.max_rate_ppm {
             let drift = told(&self.oscillator.max_drift_ppm, &default.oscillator.max_drift_ppm);
             let rate = told(&self.oscillator.max_rate_ppm, &default.oscillator.max_rate_ppm);
@@ -265,6 +295,19 @@ impl Config {
             return conflict("worker", "cpu_affinity", &format!("names CPU {cpu}; the highest number is 1023"));
         }
         Ok(())
+    }
+}
+
+impl Metrics {
+    /// What is wanted here and this program cannot do, a line each. The clock is as good without it.
+    pub fn left_out(&self) -> Vec<String> {
+        let listen = self.listen.filter(|_| cfg!(not(feature = "metrics"))).map(|listen| {
+            format!("metrics.listen: nothing listens on {listen}: this program was built without the feature `metrics`")
+        });
+        let otlp = self.otlp.as_ref().filter(|_| cfg!(not(feature = "opentelemetry"))).map(|collector| {
+            format!("metrics.otlp: nothing is sent to {collector}: this program was built without the feature `opentelemetry`")
+        });
+        listen.into_iter().chain(otlp).collect()
     }
 }
 
@@ -382,6 +425,22 @@ mod tests {
                 "[ntp]\nservers = [\"a\", \"b\", \"c\", \"d\", \"e\", \"f\", \"g\", \"h\"]\n[local]\nsources = [\"kernel\"]\n",
                 "c.toml:4:11: sources and [ntp] servers are 9 together; at most 8 can be used",
             ),
+            (
+                "[ntp]\nservers = [\"127.0.0.1\"]\n[feed]\nchrony_sock = \"/run/s\"\n",
+                "c.toml:4:15: chrony_sock would feed a chronyd that \"127.0.0.1:123\" may follow in turn: a clock that follows itself drifts off; remove one of the two",
+            ),
+            (
+                "[local]\nsources = [\"kernel\", \"chronyd\"]\n",
+                "c.toml:2:11: sources has \"kernel\" and \"chronyd:127.0.0.1:323\", which would be two votes for one clock: remove one of the two",
+            ),
+            (
+                "[local]\nsources = [\"ptp:/dev/ptp0\", \"auto\"]\n",
+                "c.toml:2:11: sources has \"auto\" and \"ptp:/dev/ptp0\", which would be two votes for one clock: remove one of the two",
+            ),
+            (
+                "[ntp]\nservers = [\"localhost\"]\n[local]\nsources = \"chronyd\"\n",
+                "c.toml:4:11: sources has \"chronyd:127.0.0.1:323\", and [ntp] servers has \"localhost:123\" on this machine: two votes for one clock; remove one of the two",
+            ),
             ("[page]\npath = \"\"\n", "c.toml:2:8: path does not name a file"),
             ("[ntp]\nservers = [\"a\", \"a:123\"]\n", "c.toml:2:11: server `a:123` is listed twice"),
         ];
@@ -391,6 +450,29 @@ mod tests {
         for text in ["[ntp", "x", "ntp = 3", "[ntp]\nburst = \"many\"", "\u{0}", "[ntp]\nburst = 1\nburst = 2\n"] {
             let line = refused(text);
             assert!(line.starts_with("c.toml:") && !line.contains('\n'), "{line}");
+        }
+    }
+
+    #[test]
+    fn metrics_that_this_program_cannot_offer_are_named() {
+        let text = "[metrics]\nlisten = \"127.0.0.1:9\"\notlp = \"http://127.0.0.1:4318\"\n";
+        let told = Config::parse(text, Path::new("c.toml")).expect("good").metrics.left_out();
+        for (feature, key) in
+            [(cfg!(feature = "metrics"), "metrics.listen"), (cfg!(feature = "opentelemetry"), "metrics.otlp")]
+        {
+            assert_eq!(told.iter().filter(|line| line.starts_with(key)).count(), usize::from(!feature), "{told:?}");
+        }
+        assert_eq!(Config::default().metrics.left_out(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn sources_that_tell_of_different_clocks_go_together() {
+        for text in [
+            "[ntp]\nservers = [\"127.0.0.1:11123\"]\n[feed]\nchrony_sock = \"/run/s\"\n",
+            "[local]\nsources = [\"ptp:/dev/ptp0\", \"ptp-tai:/dev/ptp1\", \"pps:/dev/pps0\", \"chronyd\"]\n",
+            "[ntp]\nservers = [\"127.0.0.1\"]\n",
+        ] {
+            Config::parse(text, Path::new("c.toml")).unwrap_or_else(|error| panic!("{error}"));
         }
     }
 

@@ -1,7 +1,7 @@
 //! The time servers of `[ntp]`: each a string, or a table where more is to be said of it.
 
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -47,6 +47,11 @@ impl Server {
         let flags: String = flags.iter().filter(|(_, on)| **on).map(|(name, _)| format!(", {name} = true")).collect();
         let ca = ca.as_ref().map_or_else(String::new, |ca| format!(", ca = {:?}", ca.display().to_string()));
         format!("{{ host = \"{text}\"{flags}{ca} }}")
+    }
+
+    /// Whether it is where a daemon of this machine serves time if nobody has told it otherwise.
+    pub(super) fn is_usual_on_this_machine(&self) -> bool {
+        self.address.is_loopback() && self.address.port == if self.nts { KEY_EXCHANGE_PORT } else { NTP_PORT }
     }
 
     /// How many servers it stands for.
@@ -127,9 +132,16 @@ pub(super) fn list<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<Server>, D
         return Err(D::Error::custom(format!("{count} servers{pools}; at most {MAX_SERVERS} can be used")));
     }
     for (index, server) in servers.iter().enumerate() {
-        if servers[..index].iter().any(|before| before.address == server.address) {
-            return Err(D::Error::custom(format!("server `{}` is listed twice", server.address)));
-        }
+        let address = &server.address;
+        let Some(before) = servers[..index].iter().map(|before| &before.address).find(|it| it.is_machine_of(address))
+        else {
+            continue;
+        };
+        return Err(D::Error::custom(if before.port == address.port {
+            format!("server `{address}` is listed twice")
+        } else {
+            format!("server `{address}` is on the machine of `{before}`, which has one vote: remove one of the two")
+        }));
     }
     Ok(servers)
 }
@@ -153,6 +165,24 @@ impl ServerAddress {
     /// The UDP port.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Whether `other` is the same machine by another spelling. On loopback, ports tell apart the servers that are simulated or
+    /// relayed there.
+    fn is_machine_of(&self, other: &Self) -> bool {
+        self.spelling() == other.spelling() && (self.port == other.port || !self.is_loopback())
+    }
+
+    fn is_loopback(&self) -> bool {
+        let host = self.spelling();
+        let is_name = host == "localhost" || host.ends_with(".localhost");
+        is_name || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+
+    /// One spelling of all that mean the same host. It is not the one to resolve: a dot at the end says where a name ends.
+    fn spelling(&self) -> String {
+        let host = self.host.strip_suffix('.').unwrap_or(&self.host).to_ascii_lowercase();
+        host.parse::<IpAddr>().map_or(host, |address| address.to_canonical().to_string())
     }
 }
 
@@ -239,12 +269,29 @@ mod tests {
             (r#"[{ host = "a", nts = true, pool = true }]"#, "a pool cannot be authenticated"),
             (r#"[{ host = "a", ca = "x" }]"#, "`ca` is for servers with `nts = true`"),
             (r#"["a", { host = "a:123" }]"#, "listed twice"),
+            (r#"["ntp.a", "NTP.a."]"#, "server `NTP.a.:123` is listed twice"),
+            (r#"["::1", "[0:0::1]:123"]"#, "listed twice"),
+            (r#"["192.0.2.1", "::ffff:192.0.2.1"]"#, "listed twice"),
+            (r#"["127.0.0.1:5", "127.0.0.1:5"]"#, "listed twice"),
+            (
+                r#"["a", { host = "A", nts = true }]"#,
+                "server `A:4460` is on the machine of `a:123`, which has one vote",
+            ),
+            (r#"["192.0.2.1", "192.0.2.1:1123"]"#, "is on the machine of `192.0.2.1:123`"),
             (r#"[{ host = "a", pool = true }, { host = "b", pool = true }, "c"]"#, "9 servers (a pool counts as 4)"),
             (r#"[{ host = "a b" }]"#, "bad server `a b`"),
         ] {
             let error = read(list).expect_err(list);
             assert!(error.contains(told), "{list}: {error}");
         }
+    }
+
+    #[test]
+    fn ports_on_loopback_are_different_servers() {
+        let servers = read(r#"["127.0.0.1:5", "127.0.0.1:6", "[::1]:5", "localhost:5", "localhost:6"]"#).expect("good");
+        assert!(!servers.iter().any(Server::is_usual_on_this_machine));
+        let usual = read(r#"["127.0.0.1", "LOCALHOST.", "::1", { host = "127.0.0.2", nts = true }, "ntp.localhost"]"#);
+        assert!(usual.expect("good").iter().all(Server::is_usual_on_this_machine));
     }
 
     #[test]

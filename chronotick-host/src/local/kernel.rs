@@ -1,8 +1,10 @@
 //! The system's clock as a reference, with the error that whoever disciplines it admits to.
 //!
 //! The kernel keeps a maximum error beside its clock: the discipline (chronyd, ntpd, systemd-timesyncd, ptp4l) sets it, and the
-//! kernel lets it grow until the next time. A clock that nobody disciplines is refused. What the kernel has yet to work off
-//! counts as error: whether the discipline means the clock before or after it is not said.
+//! kernel lets it grow until the next time. A clock that nobody disciplines is refused, and so is one whose discipline says that
+//! there is no error at all: see [`KernelState::says_its_error`](crate::os::kernel_clock::KernelState::says_its_error). One that
+//! does say is taken for one that does not while its error happens to begin at a multiple of 500 us, one time in five hundred.
+//! What the kernel has yet to work off counts as error: whether the discipline means the clock before or after it is not said.
 
 use super::{Answer, Bracket, Measured, Reference, Trouble, pair};
 use crate::ntp::packet::Leap;
@@ -37,6 +39,11 @@ impl Reference for Kernel {
             state.map_err(|cause| Trouble::Missing(format!("the kernel does not tell of its clock: {cause}")))?;
         if !state.synchronised {
             return Err(Trouble::Useless("nobody disciplines the system's clock".to_owned()));
+        }
+        if !state.says_its_error() {
+            let told = "whoever disciplines the system's clock does not tell the kernel how far it can be off (systemd-timesyncd \
+                        and phc2sys do not): list servers in [ntp], or the hardware clock in [local] sources";
+            return Err(Trouble::Useless(told.to_owned()));
         }
         // The state may have changed with a step between the two pairs.
         let (local, system) = pair(clock);
@@ -79,7 +86,7 @@ mod tests {
         synchronised: true,
         insert: false,
         delete: false,
-        max_error: Span::from_millis(4),
+        max_error: Span::from_micros(4_137),
         remaining: Span::from_micros(-250),
         tai_offset: Span::ZERO,
     };
@@ -94,7 +101,7 @@ mod tests {
         clock.pass(Span::from_secs(5));
         let Ok(Answer::Measured(measured)) = ask(DISCIPLINED, &clock) else { panic!("disciplined") };
         assert_eq!(measured.offset.as_nanos(), START + 3_000_000);
-        assert_eq!(measured.root_distance, Span::from_micros(4_250));
+        assert_eq!(measured.root_distance, Span::from_micros(4_387));
         // The fake system clock is 3 ms off, which the bound covers.
         assert!(measured.error_bound() > Span::from_millis(3));
         assert_eq!(measured.leap, Some(Leap::None));
@@ -106,6 +113,14 @@ mod tests {
     fn a_clock_that_nobody_disciplines_is_refused() {
         let state = KernelState { synchronised: false, ..DISCIPLINED };
         assert!(matches!(ask(state, &Clock::new()), Err(Trouble::Useless(_))));
+    }
+
+    #[test]
+    fn a_discipline_that_claims_no_error_is_refused() {
+        // systemd-timesyncd 16 s ago: the clock may well be 8 ms off on an asymmetric path.
+        let state = KernelState { max_error: Span::from_millis(8), ..DISCIPLINED };
+        let Err(Trouble::Useless(told)) = ask(state, &Clock::new()) else { panic!("its error is no error") };
+        assert!(told.contains("systemd-timesyncd") && told.contains("[ntp]") && !told.contains('\n'), "{told}");
     }
 
     #[test]

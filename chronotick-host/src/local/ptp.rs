@@ -27,6 +27,8 @@ pub(super) struct Ptp {
     classes: PathBuf,
     device: Option<Box<dyn PtpDevice>>,
     kernel: Box<dyn KernelClock>,
+    /// Why the kernel could not be asked for TAI - UTC, so that the configured one is used.
+    assumed: Option<String>,
 }
 
 impl Ptp {
@@ -39,6 +41,7 @@ impl Ptp {
             classes: PathBuf::from("/sys/class/ptp"),
             device: None,
             kernel: Box::new(ThisKernel),
+            assumed: None,
         }
     }
 
@@ -47,8 +50,22 @@ impl Ptp {
         if !self.tai {
             return Span::ZERO;
         }
-        let told = self.kernel.state().map(|state| state.tai_offset).unwrap_or(Span::ZERO);
-        if told > Span::ZERO { told } else { self.tai_offset }
+        match self.kernel.state() {
+            Ok(state) => {
+                self.assumed = None;
+                if state.tai_offset > Span::ZERO { state.tai_offset } else { self.tai_offset }
+            }
+            Err(cause) => {
+                let seconds = self.tai_offset.as_secs_f64();
+                let told =
+                    format!("local.tai_offset, {seconds} s, is used: the kernel does not say TAI - UTC ({cause})");
+                if self.assumed.as_ref() != Some(&told) {
+                    tracing::warn!(device = %self.path.display(), "{told}; allow adjtimex, or keep it right over leap seconds");
+                }
+                self.assumed = Some(told);
+                self.tai_offset
+            }
+        }
     }
 
     /// What the driver admits, else what is configured.
@@ -63,7 +80,11 @@ impl Reference for Ptp {
     }
 
     fn address(&self) -> Option<String> {
-        clock_name(&self.classes, &self.path)
+        let name = clock_name(&self.classes, &self.path);
+        match &self.assumed {
+            Some(assumed) => Some(format!("{}; {assumed}", name.unwrap_or_else(|| self.path.display().to_string()))),
+            None => name,
+        }
     }
 
     fn ask(&mut self, clock: &dyn LocalClock, _: Option<&Known>) -> Result<Answer, Trouble> {
@@ -209,6 +230,25 @@ mod tests {
             clock.set_system(Span::from_secs(-1_000));
             assert_eq!(measured(&mut ptp, &clock).offset.as_nanos(), START);
         }
+    }
+
+    #[test]
+    fn a_kernel_that_refuses_to_say_how_far_tai_is_ahead_is_mentioned() {
+        struct Refuses;
+        impl KernelClock for Refuses {
+            fn state(&mut self) -> io::Result<KernelState> {
+                Err(io::Error::from(io::ErrorKind::PermissionDenied))
+            }
+        }
+        let clock = Arc::new(Clock::new());
+        let mut ptp = ptp(&clock, true, Span::from_secs(37), Span::ZERO, 38);
+        ptp.kernel = Box::new(Refuses);
+        assert_eq!(measured(&mut ptp, &clock).offset.as_nanos(), START);
+        let told = ptp.address().expect("something is to be said");
+        assert!(told.starts_with("/dev/ptp9; ") && told.contains("local.tai_offset, 37 s"), "{told}");
+        // Now it says.
+        ptp.kernel = Box::new(Tai(37));
+        assert_eq!((measured(&mut ptp, &clock).offset.as_nanos(), ptp.address()), (START, None));
     }
 
     #[test]

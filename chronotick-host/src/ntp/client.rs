@@ -98,6 +98,11 @@ impl Association {
         }
     }
 
+    /// The counter was disturbed: what was measured is void. How rarely the server wants to be asked is not.
+    pub fn restart(&mut self) {
+        *self = Self { schedule: self.schedule.restarted(), ..Self::new(self.settings) };
+    }
+
     /// The requests go to another address from now on: what was learned of the path is void.
     pub fn moved(&mut self) {
         self.quickest = Quickest::default();

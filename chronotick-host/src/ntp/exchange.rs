@@ -57,6 +57,8 @@ pub enum Refusal {
     Unsynchronised,
     /// The server's error budget is above the configured maximum.
     RootDistance,
+    /// The server follows the clock that it is to be a source of.
+    Own,
     /// The server's instants are missing or run backwards, or the round trip took less than no time.
     Nonsense,
 }
@@ -77,6 +79,9 @@ impl std::fmt::Display for Refusal {
             }
             Self::Unsynchronised => f.write_str("the server is not synchronised itself"),
             Self::RootDistance => f.write_str("the server admits more error than max_root_distance"),
+            Self::Own => {
+                f.write_str("the server follows a clock that ChronoTick feeds (reference CTK): remove it from servers")
+            }
             Self::Nonsense => f.write_str("the server's timestamps contradict each other"),
         }
     }

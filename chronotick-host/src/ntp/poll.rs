@@ -41,6 +41,11 @@ impl Schedule {
         Self { limits, interval: limits.min, burst_left: limits.burst.saturating_sub(1), losses: 0, reach: 0 }
     }
 
+    /// A first contact again, within the limits that the server has asked for.
+    pub(super) fn restarted(&self) -> Self {
+        Self::new(self.limits)
+    }
+
     /// A usable answer arrived, and the hard bound reaches its target `room` from now: how long until the next request.
     pub fn after_answer(&mut self, room: Span) -> Span {
         self.reach = self.reach << 1 | 1;
@@ -148,5 +153,6 @@ mod tests {
             schedule.after_rate_kiss();
         }
         assert_eq!(seconds(schedule.after_answer(Span::ZERO)), 1024);
+        assert_eq!(seconds(schedule.restarted().after_answer(Span::ZERO)), 1024);
     }
 }

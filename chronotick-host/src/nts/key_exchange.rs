@@ -70,6 +70,17 @@ impl fmt::Display for KeyExchangeError {
 
 impl std::error::Error for KeyExchangeError {}
 
+impl KeyExchangeError {
+    /// Whether the server, or the way to it, may have been troubled with the attempt.
+    pub(crate) fn left_this_machine(&self) -> bool {
+        match self {
+            Self::Authorities(..) => false,
+            Self::Io(cause) => cause.kind() != io::ErrorKind::NetworkUnreachable,
+            _ => true,
+        }
+    }
+}
+
 impl From<io::Error> for KeyExchangeError {
     fn from(cause: io::Error) -> Self {
         // A failed handshake arrives wrapped in an I/O error.

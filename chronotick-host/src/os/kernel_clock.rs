@@ -23,6 +23,18 @@ pub(crate) struct KernelState {
     pub(crate) tai_offset: Span,
 }
 
+impl KernelState {
+    /// Whether the discipline has said how far the clock can be off. Some only ever say zero (systemd-timesyncd and phc2sys, to
+    /// be allowed to clear a flag). The kernel adds its [`GROWTH`] each second, so what began at zero is a multiple of that for
+    /// as long as it lasts, and what began elsewhere never is one.
+    pub(crate) const fn says_its_error(&self) -> bool {
+        self.max_error.as_nanos() % GROWTH.as_nanos() != 0
+    }
+}
+
+/// What the kernel adds to the maximum error each second: 500 ppm, in the microseconds that it counts it in.
+const GROWTH: Span = Span::from_micros(500);
+
 /// Something that can be asked for the kernel's state.
 pub(crate) trait KernelClock: Send {
     /// The state now.
@@ -60,6 +72,21 @@ impl KernelClock for ThisKernel {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_that_began_at_zero_is_none_however_old_it_is() {
+        let says = |base: i64, seconds: i64| {
+            let max_error = Span::from_micros(base + 500 * seconds);
+            let (synchronised, zero) = (true, Span::ZERO);
+            KernelState { synchronised, insert: false, delete: false, max_error, remaining: zero, tai_offset: zero }
+                .says_its_error()
+        };
+        for seconds in [0, 1, 63, 2_048] {
+            assert!(!says(0, seconds), "{seconds} s after systemd-timesyncd");
+            // chronyd with a hardware clock, and with servers.
+            assert!(says(1, seconds) && says(11_437, seconds), "{seconds} s");
+        }
+    }
 
     #[test]
     fn this_kernel_has_a_state() {

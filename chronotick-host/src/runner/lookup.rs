@@ -2,11 +2,9 @@
 //!
 //! Both can take seconds, so they happen in a thread of their own, which wakes the runner when it is done.
 
-use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use super::wake::Stop;
@@ -14,7 +12,7 @@ use crate::config::Server;
 use crate::nts::session::Session;
 
 /// A search under way.
-pub(super) struct Lookup(Receiver<Result<Found, String>>);
+pub(super) struct Lookup(Receiver<Result<Found, Nothing>>);
 
 /// What a search found.
 pub(super) struct Found {
@@ -24,13 +22,21 @@ pub(super) struct Found {
     pub(super) session: Option<Session>,
 }
 
+/// Why a search found nothing.
+pub(super) struct Nothing {
+    /// For people.
+    pub(super) told: String,
+    /// A server was troubled with it, and is not to be again too soon.
+    pub(super) asked: bool,
+}
+
 impl Lookup {
-    /// Starts to look for `server`, for another address than `silent` if it has one.
-    pub(super) fn start(server: &Server, silent: Option<SocketAddr>, waker: &Stop) -> io::Result<Self> {
+    /// Starts to look for `server`, preferably where nobody is known to be [`Silent`].
+    pub(super) fn start(server: &Server, silent: &Silent, waker: &Stop) -> io::Result<Self> {
         let (sender, receiver) = channel();
-        let (server, waker) = (server.clone(), waker.clone());
+        let (server, silent, waker) = (server.clone(), silent.clone(), waker.clone());
         thread::Builder::new().name("chronotick-look".to_owned()).spawn(move || {
-            let found = if server.nts { agree(&server, silent) } else { resolve(&server) };
+            let found = if server.nts { agree(&server, &silent) } else { resolve(&server) };
             // The runner may be gone by now, which is nobody's loss.
             let _ = sender.send(found);
             waker.wake();
@@ -39,12 +45,43 @@ impl Lookup {
     }
 
     /// What was found, or why nothing was; `None` while the search goes on.
-    pub(super) fn poll(&self) -> Option<Result<Found, String>> {
+    pub(super) fn poll(&self) -> Option<Result<Found, Nothing>> {
         match self.0.try_recv() {
             Ok(outcome) => Some(outcome),
-            Err(TryRecvError::Disconnected) => Some(Err("the name cannot be resolved".to_owned())),
+            Err(TryRecvError::Disconnected) => {
+                Some(Err(Nothing { told: "the name cannot be resolved".to_owned(), asked: false }))
+            }
             Err(TryRecvError::Empty) => None,
         }
+    }
+}
+
+/// The addresses that did not answer, the one that has been silent for longest first.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Silent(Vec<IpAddr>);
+
+impl Silent {
+    /// More than one name has; beyond that the oldest is forgotten.
+    const MOST: usize = 16;
+
+    /// `address` has not answered.
+    pub(super) fn note(&mut self, address: IpAddr) {
+        self.0.retain(|known| *known != address);
+        if self.0.len() == Self::MOST {
+            self.0.remove(0);
+        }
+        self.0.push(address);
+    }
+
+    /// Somebody answers: whoever was silent may be back as well.
+    pub(super) fn forget(&mut self) {
+        self.0.clear();
+    }
+
+    /// In the order to try them: those that were not silent as they stand, then the others, so that each gets its turn.
+    pub(super) fn last(&self, mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+        addresses.sort_by_key(|address| self.0.iter().position(|silent| *silent == address.ip()));
+        addresses
     }
 }
 
@@ -54,56 +91,41 @@ fn addresses(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     if found.is_empty() { Err("the name has no address".to_owned()) } else { Ok(found) }
 }
 
-fn resolve(server: &Server) -> Result<Found, String> {
-    let addresses = addresses(server.address.host(), server.address.port())?;
+fn resolve(server: &Server) -> Result<Found, Nothing> {
+    let addresses = addresses(server.address.host(), server.address.port());
+    let addresses = addresses.map_err(|told| Nothing { told, asked: false })?;
     Ok(Found { addresses, session: None })
 }
 
 #[cfg(feature = "nts")]
-fn agree(server: &Server, silent: Option<SocketAddr>) -> Result<Found, String> {
+fn agree(server: &Server, silent: &Silent) -> Result<Found, Nothing> {
     /// Where a server answers unless it says otherwise.
     const NTP_PORT: u16 = 123;
 
     let host = server.address.host();
-    let mut places = addresses(host, server.address.port())?;
-    // Stable: the address that has just been silent goes last.
-    places.sort_by_key(|place| silent.is_some_and(|silent| silent.ip() == place.ip()));
-    let mut trouble = String::new();
-    for place in places {
+    let places = addresses(host, server.address.port()).map_err(|told| Nothing { told, asked: false })?;
+    let mut nothing = Nothing { told: String::new(), asked: false };
+    for place in silent.last(places) {
         match crate::nts::key_exchange::agree(place, host, server.ca.as_deref()) {
             Ok(agreement) => {
                 let port = agreement.port.unwrap_or(NTP_PORT);
                 let addresses = match &agreement.server {
-                    Some(other) => addresses(other, port)?,
+                    Some(other) => addresses(other, port).map_err(|told| Nothing { told, asked: true })?,
                     None => vec![SocketAddr::new(place.ip(), port)],
                 };
                 return Ok(Found { addresses, session: Some(agreement.session) });
             }
-            Err(cause) => trouble = cause.to_string(),
+            Err(cause) => {
+                nothing = Nothing { told: cause.to_string(), asked: nothing.asked || cause.left_this_machine() };
+            }
         }
     }
-    Err(trouble)
+    Err(nothing)
 }
 
 #[cfg(not(feature = "nts"))]
-fn agree(_: &Server, _: Option<SocketAddr>) -> Result<Found, String> {
-    Err("this program was built without the feature `nts`".to_owned())
-}
-
-/// Which addresses of a pool are in use, shared by the associations of that pool.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Pool(Arc<Mutex<HashSet<IpAddr>>>);
-
-impl Pool {
-    /// Takes `address` unless another association has it.
-    pub(super) fn claim(&self, address: IpAddr) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(address)
-    }
-
-    /// Gives it back.
-    pub(super) fn release(&self, address: IpAddr) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&address);
-    }
+fn agree(_: &Server, _: &Silent) -> Result<Found, Nothing> {
+    Err(Nothing { told: "this program was built without the feature `nts`".to_owned(), asked: false })
 }
 
 #[cfg(test)]
@@ -111,12 +133,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_address_of_a_pool_is_used_twice() {
-        let (one, two) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
-        let pool = Pool::default();
-        let other = pool.clone();
-        assert!(pool.claim(one) && !other.claim(one) && other.claim(two));
-        pool.release(one);
-        assert!(other.claim(one));
+    fn every_address_gets_its_turn_before_a_silent_one_gets_its_second() {
+        let addresses: Vec<_> = (1..=3).map(|host| SocketAddr::from(([192, 0, 2, host], 123))).collect();
+        let mut silent = Silent::default();
+        let turns: Vec<_> = (0..7)
+            .filter_map(|_| {
+                let next = *silent.last(addresses.clone()).first()?;
+                silent.note(next.ip());
+                addresses.iter().position(|address| *address == next)
+            })
+            .collect();
+        assert_eq!(turns, [0, 1, 2, 0, 1, 2, 0]);
+        silent.forget();
+        assert_eq!(silent.last(addresses.clone()), addresses);
+        (0..=255).for_each(|host| silent.note(IpAddr::from([192, 0, 2, host])));
+        assert_eq!(silent.0.len(), Silent::MOST);
     }
 }

@@ -8,6 +8,7 @@
 //! One thread, one wait. Everything that can take long (name resolution, inference) happens elsewhere and wakes it or is
 //! looked after within milliseconds.
 
+mod claims;
 mod coverage;
 mod intake;
 pub mod journal;
@@ -20,6 +21,7 @@ mod service_manager;
 mod serving;
 mod socket;
 pub mod source;
+mod stamps;
 mod state;
 pub mod status;
 mod telemetry;
@@ -42,6 +44,7 @@ pub use status::Status;
 pub use wake::Stop;
 pub use world::{Thermometer, World};
 
+use self::claims::Claims;
 use self::coverage::Witness;
 use self::journal::Journal;
 use self::recollection::Recollection;
@@ -76,6 +79,8 @@ pub struct Runner {
     clock: Arc<dyn LocalClock>,
     thermometer: Thermometer,
     sources: Vec<Box<dyn Source>>,
+    /// Which of them measures which server.
+    claims: Claims,
     pipeline: Box<Pipeline>,
     stability: AllanDeviation,
     recollection: Option<Recollection>,
@@ -127,7 +132,8 @@ impl Runner {
                 started_local_ns: clock.now().as_nanos(),
             },
         );
-        let sources = sources(&config, &stop);
+        let claims = Claims::default();
+        let sources = sources(&config, &claims, &stop);
         let feed = config.feed.chrony_sock.as_deref().map(|path| ChronySock::new(path, config.feed.interval));
         let mut pipeline = Box::new(Pipeline::new(config.pipeline(resolution(&*clock))));
         let recollection = Recollection::new(config.oscillator.state.as_deref());
@@ -147,6 +153,7 @@ impl Runner {
             clock,
             thermometer,
             sources,
+            claims,
             pipeline,
             stability: AllanDeviation::new(STABILITY_STEP),
             recollection,
@@ -239,6 +246,9 @@ impl Runner {
             while let Some(sample) = self.sources[index].drive(&*self.clock) {
                 news |= self.handle_sample(index, sample);
             }
+            if self.sources[index].take_void() {
+                self.forget_source(index);
+            }
         }
         news |= self.look_after_worker();
         let now = self.clock.now();
@@ -305,8 +315,8 @@ impl Runner {
 }
 
 /// The configured sources, the servers first: a source's place is its id.
-fn sources(config: &Config, stop: &Stop) -> Vec<Box<dyn Source>> {
-    let mut sources = ntp_source::sources(config, stop);
+fn sources(config: &Config, claims: &Claims, stop: &Stop) -> Vec<Box<dyn Source>> {
+    let mut sources = ntp_source::sources(config, claims, stop);
     for address in &config.local.sources {
         let id = SourceId(u8::try_from(sources.len()).unwrap_or(u8::MAX));
         sources.push(Box::new(LocalSource::new(id, address, &config.local())));

@@ -8,8 +8,11 @@ use chronotick_core::selection::Verdict;
 use chronotick_core::units::{Local, Span, Timestamp, Utc};
 use chronotick_core::{Sample, SourceId};
 
-use super::lookup::{Found, Lookup, Pool};
-use super::source::Source;
+use super::claims::{Claim, Claims};
+use super::lookup::{Found, Lookup, Nothing, Silent};
+use super::source::{Known, Source};
+pub(crate) use super::stamps::arrived;
+use super::stamps::departed;
 use super::status::SourceStatus;
 use super::wake::Stop;
 use crate::config::{Config, Server};
@@ -21,33 +24,37 @@ use crate::os::datagram;
 
 /// Instants before this are taken for a machine whose clock was never set: 2026-01-01.
 const EARLIEST_PIVOT: Timestamp<Utc> = Timestamp::from_nanos(1_767_225_600_000_000_000);
+/// Instants after this, 68 years on, are taken for a clock that reads nonsense. From between the two, whatever the clock says,
+/// every instant of those 68 years is nearest in its own era.
+const LATEST_PIVOT: Timestamp<Utc> = EARLIEST_PIVOT.saturating_add(Span::from_secs(68 * 31_557_600));
 /// Losses in a row after which the name is resolved anew.
 const RESOLVE_AFTER: u32 = 4;
-/// A name that cannot be resolved is tried again after this.
-const RESOLVE_AGAIN: Span = Span::from_secs(5);
-/// A pool that has no further address is asked for one again after this.
-const POOL_AGAIN: Span = Span::from_secs(64);
-/// Key exchanges that lead to nothing follow each other after [`RESOLVE_AGAIN`], doubled at most so often.
-const MOST_DOUBLINGS: u32 = 4;
+/// A search that led to nothing is repeated after this, then after twice as long, and so on.
+const SEARCH_AGAIN: Span = Span::from_secs(5);
+/// At least this often where no server is troubled with it.
+const NOBODY_ASKED: Span = Span::from_secs(64);
+/// At least this often where it is a key exchange, in which a server computes for strangers (RFC 8915, section 4.2).
+const KEYS_AGAIN: Span = Span::from_secs(3600);
 /// Polls in a row to which the server replies that it cannot read them after which keys are agreed on again.
 const COMPLAINTS: u32 = 2;
-/// The kernel's arrival time is trusted to this part of its distance from now, for the two clocks may run at different rates.
-const RATE_MARGIN: i64 = 1_000;
-/// How far the paired reading of the two clocks may be apart.
-const PAIR_MARGIN: Span = Span::from_nanos(100);
+/// Datagrams that are taken at a time, so that one sender cannot keep the others waiting.
+const MOST_DATAGRAMS: usize = 32;
+/// What docs/SOURCES.md has a fed chronyd call this clock.
+const OWN_REFERENCE: [u8; 4] = *b"CTK\0";
 /// Longer datagrams are cut, and then refused.
 const LONGEST: usize = 2048;
 
 /// The sources of `[ntp]`, numbered from 0: one for every server, several for a pool.
-pub(super) fn sources(config: &Config, waker: &Stop) -> Vec<Box<dyn Source>> {
+pub(super) fn sources(config: &Config, claims: &Claims, waker: &Stop) -> Vec<Box<dyn Source>> {
     let mut sources: Vec<Box<dyn Source>> = Vec::new();
     for server in &config.ntp.servers {
         let settings = Settings { interleaved: server.interleaved, ..config.client() };
-        let pool = server.pool.then(Pool::default);
         for place in 1..=server.count() {
             let id = SourceId(u8::try_from(sources.len()).unwrap_or(u8::MAX));
             let name = if server.pool { format!("{} ({place})", server.address) } else { server.address.to_string() };
-            sources.push(Box::new(NtpSource::new(id, name, server.clone(), settings, pool.clone(), waker.clone())));
+            let mut source = NtpSource::new(id, name, server.clone(), settings, claims.clone(), waker.clone());
+            source.feeding = config.feed.chrony_sock.is_some();
+            sources.push(Box::new(source));
         }
     }
     sources
@@ -58,18 +65,20 @@ struct NtpSource {
     id: SourceId,
     name: String,
     server: Server,
-    settings: Settings,
     association: Association,
     peer: Peer,
     waker: Stop,
-    pool: Option<Pool>,
+    claims: Claims,
+    /// A chronyd is given this clock.
+    feeding: bool,
     /// Where the last packets went.
     address: Option<SocketAddr>,
-    /// The address that was silent, so that another one of the same name gets its turn.
-    silent: Option<SocketAddr>,
+    silent: Silent,
     /// Members of the pool that said to go away.
     denied: Vec<IpAddr>,
-    /// Key exchanges since the last measurement, and when the newest began.
+    /// Searches in a row that found no server.
+    searches: u32,
+    /// Key exchanges since the last measurement, and when the newest ended.
     agreements: u32,
     agreed: Option<Timestamp<Local>>,
     /// Polls since the last measurement to which the server replied that it could not read them.
@@ -77,6 +86,10 @@ struct NtpSource {
     /// The newest reason why no packet could be exchanged.
     trouble: Option<String>,
     kernel_arrivals: u64,
+    /// What all sources together make of the present, while an answer is awaited.
+    known: Option<Known>,
+    /// An authenticated source has taken over, and what this one said of the same server counts no more.
+    void: bool,
     /// Local time and the operating system's UTC, read together before the newest request was sent.
     paired: (Timestamp<Local>, Timestamp<Utc>),
 }
@@ -93,24 +106,27 @@ enum Peer {
 
 impl NtpSource {
     /// A source that starts with its first [`Source::drive`].
-    fn new(id: SourceId, name: String, server: Server, settings: Settings, pool: Option<Pool>, waker: Stop) -> Self {
+    fn new(id: SourceId, name: String, server: Server, settings: Settings, claims: Claims, waker: Stop) -> Self {
         Self {
             id,
             name,
             server,
-            settings,
             association: Association::new(settings),
             peer: Peer::Unresolved(None),
             waker,
-            pool,
+            claims,
+            feeding: false,
             address: None,
-            silent: None,
+            silent: Silent::default(),
             denied: Vec::new(),
+            searches: 0,
             agreements: 0,
             agreed: None,
             complaints: 0,
             trouble: None,
             kernel_arrivals: 0,
+            known: None,
+            void: false,
             paired: (Timestamp::from_nanos(0), Timestamp::from_nanos(0)),
         }
     }
@@ -125,34 +141,46 @@ impl NtpSource {
                     self.open(Found { addresses, session: None }, now);
                     return;
                 }
-                if self.server.nts {
-                    self.agreements = self.agreements.saturating_add(1);
-                    self.agreed = Some(now);
-                }
-                match Lookup::start(&self.server, self.silent, &self.waker) {
+                match Lookup::start(&self.server, &self.silent, &self.waker) {
                     Ok(lookup) => self.peer = Peer::Resolving(lookup),
                     Err(cause) => self.unresolved(format!("no thread to look for the server: {cause}"), now),
                 }
             }
             Peer::Resolving(lookup) => match lookup.poll() {
-                Some(Ok(found)) => self.open(found, now),
-                Some(Err(trouble)) => self.unresolved(trouble, now),
+                Some(Ok(found)) => {
+                    self.asked(found.session.is_some(), now);
+                    self.open(found, now);
+                }
+                Some(Err(Nothing { told, asked })) => {
+                    self.asked(asked, now);
+                    self.unresolved(told, now);
+                }
                 None => {}
             },
             Peer::Unresolved(_) | Peer::At { .. } => {}
         }
     }
 
-    /// Opens a socket to the first address that takes one: by preference not the one that has just been silent.
+    /// A server may have been troubled with a key exchange.
+    fn asked(&mut self, it_was: bool, now: Timestamp<Local>) {
+        if it_was {
+            self.agreements = self.agreements.saturating_add(1);
+            self.agreed = Some(now);
+        }
+    }
+
+    /// Opens a socket to the first address that takes one: by preference one that has not been silent.
     fn open(&mut self, found: Found, now: Timestamp<Local>) {
         let Found { addresses, mut session } = found;
-        let silent = self.silent.take();
-        let mut ranked: Vec<_> = addresses.iter().copied().filter(|a| Some(*a) != silent).collect();
-        ranked.extend(silent.filter(|a| addresses.contains(a)));
+        let mut ranked = self.silent.last(addresses);
         ranked.retain(|address| !self.denied.contains(&address.ip()));
-        let mut trouble = "the name has no further address".to_owned();
+        let mut trouble = None;
         for address in ranked {
-            if self.pool.as_ref().is_some_and(|pool| !pool.claim(address.ip())) {
+            // Members of a pool go to different servers; anybody else finds out when the server answers.
+            if self.server.pool
+                && let Err(other) = self.claim(address, false)
+            {
+                trouble.get_or_insert(format!("the name has no further address: {address} is {other}"));
                 continue;
             }
             match connect(address) {
@@ -160,16 +188,16 @@ impl NtpSource {
                     if self.address.replace(address) != Some(address) {
                         self.association.moved();
                     }
+                    self.searches = 0;
                     self.peer = Peer::At { socket, address, session: session.take().map(Box::new) };
                     return;
                 }
-                Err(cause) => trouble = format!("{address} cannot be reached: {cause}"),
+                Err(cause) => trouble = Some(format!("{address} cannot be reached: {cause}")),
             }
-            if let Some(pool) = &self.pool {
-                pool.release(address.ip());
-            }
+            self.claims.release(self.id);
         }
-        self.unresolved(trouble, now);
+        let wanting = self.server.pool.then_some(NOBODY_ASKED);
+        self.look_again(trouble.unwrap_or_else(|| "the name has no further address".to_owned()), wanting, now);
     }
 
     /// Whether the server said to go away. A member of a pool leaves such a server and looks for another.
@@ -178,29 +206,56 @@ impl NtpSource {
     }
 
     fn unresolved(&mut self, trouble: String, now: Timestamp<Local>) {
+        self.look_again(trouble, None, now);
+    }
+
+    /// Looks for the server again `after` so long, by default ever more rarely.
+    fn look_again(&mut self, trouble: String, after: Option<Span>, now: Timestamp<Local>) {
         tracing::debug!(source = self.name, trouble);
         self.trouble = Some(trouble);
-        let wait = if self.pool.is_some() { POOL_AGAIN } else { self.patience() };
-        self.peer = Peer::Unresolved(Some(now.saturating_add(wait)));
+        self.searches = self.searches.saturating_add(1);
+        let after = after.unwrap_or_else(|| doubled(self.searches).min(NOBODY_ASKED));
+        self.peer = Peer::Unresolved(Some(now.saturating_add(after).max(self.agreement_due(now))));
+    }
+
+    /// Claims the server at `address`; the name of the source that has it otherwise.
+    fn claim(&self, address: SocketAddr, authenticated: bool) -> Result<(), String> {
+        self.claims.make(Claim { by: self.id, name: self.name.clone(), authenticated, address })
+    }
+
+    /// Whether what `address` has answered counts: not if another source asks the same server.
+    fn has_vote(&mut self, address: SocketAddr, now: Timestamp<Local>) -> bool {
+        let authenticated = matches!(self.peer, Peer::At { session: Some(_), .. });
+        let Err(other) = self.claim(address, authenticated) else { return true };
+        let told = format!("{address} is the same server as {other}, which has its vote: list another instead");
+        if self.trouble.as_ref() != Some(&told) {
+            tracing::warn!(source = self.name, "{told}");
+        }
+        self.void = true;
+        self.claims.release(self.id);
+        self.look_again(told, Some(NOBODY_ASKED), now);
+        false
     }
 
     /// Gives the address up and looks for the server anew at `due`.
     fn leave(&mut self, due: Option<Timestamp<Local>>) {
-        if let (Peer::At { address, .. }, Some(pool)) = (&self.peer, &self.pool) {
-            pool.release(address.ip());
+        if let Peer::At { .. } = self.peer {
+            self.claims.release(self.id);
         }
         self.peer = Peer::Unresolved(due);
     }
 
-    /// When keys may be agreed on again, `now` at the earliest.
-    fn agreement_due(&self, now: Timestamp<Local>) -> Timestamp<Local> {
-        let due = self.agreed.filter(|_| self.agreements > 0).map(|agreed| agreed.saturating_add(self.patience()));
-        due.unwrap_or(now).max(now)
+    /// Nobody answers at `address`: another one of the same name gets its turn.
+    fn leave_silent(&mut self, address: SocketAddr) {
+        self.silent.note(address.ip());
+        self.leave(None);
     }
 
-    /// How long to wait after an attempt that led to nothing.
-    fn patience(&self) -> Span {
-        RESOLVE_AGAIN.saturating_mul(1 << self.agreements.saturating_sub(1).min(MOST_DOUBLINGS))
+    /// When keys may be agreed on again, `now` at the earliest.
+    fn agreement_due(&self, now: Timestamp<Local>) -> Timestamp<Local> {
+        let wait = doubled(self.agreements).min(KEYS_AGAIN);
+        let due = self.agreed.filter(|_| self.agreements > 0).map(|agreed| agreed.saturating_add(wait));
+        due.unwrap_or(now).max(now)
     }
 
     fn ask(&mut self, clock: &dyn LocalClock) {
@@ -228,10 +283,10 @@ impl NtpSource {
         }
     }
 
-    /// Takes datagrams until one measures something or none is left.
+    /// Takes datagrams until one measures something, none is left, or others have waited long enough.
     fn listen(&mut self, clock: &dyn LocalClock) -> Option<Exchange> {
         let mut buffer = [0; LONGEST];
-        loop {
+        for _ in 0..MOST_DATAGRAMS {
             let Peer::At { socket, .. } = &self.peer else { return None };
             if let Some(left) = datagram::departure(socket).and_then(|note| departed(self.paired, note)) {
                 self.association.departed(left);
@@ -249,12 +304,8 @@ impl NtpSource {
                     return self.association.poll_exchange();
                 }
             };
-            let (received, from_kernel, utc) = arrived(clock, note);
-            match self.take(&buffer[..length], received, utc.max(EARLIEST_PIVOT)) {
-                Ok(()) => {
-                    self.kernel_arrivals += u64::from(from_kernel);
-                    self.trouble = None;
-                }
+            match self.take(&buffer[..length], note, clock) {
+                Ok(()) => self.trouble = None,
                 Err(
                     refusal @ (Refusal::Unsolicited
                     | Refusal::Replayed
@@ -269,15 +320,17 @@ impl NtpSource {
                 }
             }
             if let Some(exchange) = self.association.poll_exchange() {
-                (self.agreements, self.complaints) = (0, 0);
                 return Some(exchange);
             }
         }
+        None
     }
 
-    /// Takes one datagram.
-    fn take(&mut self, bytes: &[u8], received: Timestamp<Local>, pivot: Timestamp<Utc>) -> Result<(), Refusal> {
+    /// Takes one datagram, whose arrival the kernel may have noted.
+    fn take(&mut self, bytes: &[u8], note: Option<Timestamp<Utc>>, clock: &dyn LocalClock) -> Result<(), Refusal> {
+        // First, for most of what strangers send ends here, and reading the clocks costs more.
         let answer = self.association.recognise(bytes)?;
+        let (received, from_kernel, system) = arrived(clock, note);
         if let Peer::At { session: Some(session), .. } = &mut self.peer {
             if answer.packet().kiss() == Some(Kiss::NtsNak) && session.concerns(bytes) {
                 // The server has changed its keys and cannot read the cookie, or somebody on the path spoiled the request or
@@ -294,7 +347,20 @@ impl NtpSource {
                 return Err(self.association.distrust());
             }
         }
-        self.association.accept(&answer, received, pivot)
+        if self.feeding && answer.packet().stratum == 1 && answer.packet().reference_id == OWN_REFERENCE {
+            self.association.failed(received);
+            return Err(Refusal::Own);
+        }
+        self.association.accept(&answer, received, self.pivot(received, system))?;
+        self.kernel_arrivals += u64::from(from_kernel);
+        Ok(())
+    }
+
+    /// What tells the era of a server's timestamps: what is known already, and at first the operating system's clock, which
+    /// may have been set to anything.
+    fn pivot(&self, received: Timestamp<Local>, system: Timestamp<Utc>) -> Timestamp<Utc> {
+        let known = self.known.map(|known| received.to_utc(known.offset));
+        known.unwrap_or_else(|| system.clamp(EARLIEST_PIVOT, LATEST_PIVOT))
     }
 }
 
@@ -332,7 +398,15 @@ impl Source for NtpSource {
             exchange = self.association.poll_exchange();
         }
         if let Peer::At { address, .. } = self.peer {
-            if self.pool.is_some() && self.association.is_stopped() {
+            if exchange.is_some() {
+                self.silent.forget();
+                if self.has_vote(address, now) {
+                    (self.agreements, self.complaints) = (0, 0);
+                } else {
+                    exchange = None;
+                }
+            }
+            if self.server.pool && self.association.is_stopped() {
                 // Another member of the pool may be willing.
                 self.denied.push(address.ip());
                 self.leave(None);
@@ -340,8 +414,7 @@ impl Source for NtpSource {
                 && self.association.wants_request(now)
                 && self.agreement_due(now) <= now
             {
-                self.silent = Some(address);
-                self.leave(None);
+                self.leave_silent(address);
             }
         }
         self.reach(now);
@@ -349,6 +422,18 @@ impl Source for NtpSource {
             self.ask(clock);
         }
         Some(exchange?.to_sample(self.id, None))
+    }
+
+    fn needs_known(&self) -> bool {
+        self.association.is_waiting()
+    }
+
+    fn set_known(&mut self, known: Option<Known>) {
+        self.known = known;
+    }
+
+    fn take_void(&mut self) -> bool {
+        std::mem::take(&mut self.void)
     }
 
     fn set_room(&mut self, room: Span) {
@@ -360,8 +445,12 @@ impl Source for NtpSource {
     }
 
     fn restart(&mut self) {
-        self.association = Association::new(self.settings);
-        self.leave(None);
+        self.known = None;
+        // A server that said to go away, or to ask less often, meant it.
+        if !self.is_stopped() {
+            self.association.restart();
+            self.leave(None);
+        }
     }
 
     fn status(&self, now: Timestamp<Local>) -> SourceStatus {
@@ -407,6 +496,11 @@ impl Drop for NtpSource {
     }
 }
 
+/// How long to wait after so many attempts that led to nothing.
+fn doubled(attempts: u32) -> Span {
+    SEARCH_AGAIN.saturating_mul(1 << attempts.saturating_sub(1).min(16))
+}
+
 /// A socket of its own for each server, so that only that server's packets get in and the port cannot be guessed.
 fn connect(address: SocketAddr) -> io::Result<UdpSocket> {
     let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
@@ -419,159 +513,5 @@ fn connect(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-/// The counter when the datagram arrived, whether the kernel's note of it was used, and the operating system's UTC.
-///
-/// The note is a reading of CLOCK_REALTIME. A pair of readings of both clocks, taken just after, carries it over. It is
-/// never moved to after now, and anything but a short while before now is not believed (the clock was stepped).
-pub(crate) fn arrived(
-    clock: &dyn LocalClock,
-    note: Option<Timestamp<Utc>>,
-) -> (Timestamp<Local>, bool, Timestamp<Utc>) {
-    let woken = clock.now();
-    let (ticks, utc) = clock.realtime();
-    let paired = clock.scale().local(ticks);
-    let Some(ago) = note.map(|note| utc.since(note)).filter(|ago| *ago >= Span::ZERO && *ago < Span::from_secs(1))
-    else {
-        return (woken, false, utc);
-    };
-    let margin = Span::from_nanos(ago.as_nanos() / RATE_MARGIN).saturating_add(PAIR_MARGIN);
-    let noted = paired.saturating_sub(ago).saturating_add(margin);
-    (noted.min(woken), noted < woken, utc)
-}
-
-/// The counter when the newest request left, from the kernel's note of it and a pair of readings taken before it was sent.
-///
-/// Never moved to before the pair; a note from before it belongs to an earlier request, and one from long after it to a
-/// clock that was stepped.
-fn departed((local, utc): (Timestamp<Local>, Timestamp<Utc>), note: Timestamp<Utc>) -> Option<Timestamp<Local>> {
-    let after = note.since(utc);
-    if after < Span::ZERO || after >= Span::from_secs(1) {
-        return None;
-    }
-    let margin = Span::from_nanos(after.as_nanos() / RATE_MARGIN).saturating_add(PAIR_MARGIN);
-    Some(local.saturating_add(after).saturating_sub(margin))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::ServerAddress;
-    use crate::ntp::packet::{HEADER, Packet, mode};
-    use crate::os::counter::{CounterKind, SystemCounter};
-
-    const NOW: Timestamp<Local> = Timestamp::from_nanos(1);
-
-    fn clock() -> SystemCounter {
-        SystemCounter::calibrate_kind(CounterKind::MonotonicRaw)
-    }
-
-    fn member(pool: &Pool) -> NtpSource {
-        let server = Server { pool: true, ..ServerAddress::new("pool.example", 123).into() };
-        let waker = Stop::new().expect("descriptors");
-        let settings = Config::default().client();
-        NtpSource::new(SourceId(0), "member".to_owned(), server, settings, Some(pool.clone()), waker)
-    }
-    fn found(hosts: &[u8]) -> Found {
-        let addresses = hosts.iter().map(|&host| SocketAddr::from(([127, 0, 0, host], 9))).collect();
-        Found { addresses, session: None }
-    }
-    fn at(source: &NtpSource) -> Option<IpAddr> {
-        match &source.peer {
-            Peer::At { address, .. } => Some(address.ip()),
-            _ => None,
-        }
-    }
-
-    #[test]
-    fn members_of_a_pool_are_different_servers() {
-        let pool = Pool::default();
-        let mut members = [member(&pool), member(&pool), member(&pool)];
-        members.iter_mut().for_each(|member| member.open(found(&[1, 2]), NOW));
-        let [first, second, third] = &members;
-        assert_eq!((at(first), at(second), at(third)), (found(&[1]).ip(), found(&[2]).ip(), None));
-        assert_eq!(third.poll_timeout(NOW), Some(NOW.saturating_add(POOL_AGAIN)));
-        // One that was silent is left to others, and one that said to go away is never asked again.
-        let [first, second, third] = &mut members;
-        first.silent = first.address;
-        first.leave(None);
-        first.open(found(&[1, 3]), NOW);
-        assert_eq!(at(first), found(&[3]).ip());
-        second.denied.extend(at(second));
-        second.leave(None);
-        second.open(found(&[2, 1]), NOW);
-        assert_eq!(at(second), found(&[1]).ip());
-        third.open(found(&[1, 3, 2]), NOW);
-        assert_eq!(at(third), found(&[2]).ip());
-    }
-
-    impl Found {
-        fn ip(&self) -> Option<IpAddr> {
-            self.addresses.first().map(SocketAddr::ip)
-        }
-    }
-
-    /// A source whose server, a socket on loopback, has been asked and said to go away.
-    fn denied(pool: Option<Pool>) -> (NtpSource, UdpSocket, SocketAddr) {
-        let remote = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
-        let port = remote.local_addr().expect("bound").port();
-        let server = Server { pool: pool.is_some(), ..ServerAddress::new("127.0.0.1", port).into() };
-        let waker = Stop::new().expect("descriptors");
-        let settings = Config::default().client();
-        let mut source = NtpSource::new(SourceId(0), "denied".to_owned(), server, settings, pool, waker);
-        let clock = clock();
-        source.drive(&clock);
-        let mut request = [0; HEADER];
-        let (_, asker) = remote.recv_from(&mut request).expect("a request");
-        let asked = Packet::parse(&request).expect("a packet");
-        let deny = Packet {
-            leap: Leap::Unsynchronised,
-            mode: mode::SERVER,
-            stratum: 0,
-            reference_id: *b"DENY",
-            origin: asked.transmit,
-            ..asked
-        };
-        remote.send_to(&deny.encode(), asker).expect("loopback");
-        source.drive(&clock);
-        (source, remote, asker)
-    }
-
-    #[test]
-    fn nobody_waits_for_a_server_that_said_to_go_away() {
-        let (mut source, remote, asker) = denied(None);
-        assert_eq!(source.status(NOW).state, "stopped");
-        // One more datagram would keep the socket readable for good.
-        remote.send_to(&[0; HEADER], asker).expect("loopback");
-        assert!(source.drive(&clock()).is_none());
-        assert!(source.fd().is_none() && source.poll_timeout(NOW).is_none());
-        source.restart();
-        assert_eq!(source.poll_timeout(NOW), Some(NOW));
-    }
-
-    #[test]
-    fn a_member_of_a_pool_leaves_a_server_that_said_to_go_away_and_asks_again() {
-        let pool = Pool::default();
-        let (mut source, _remote, asker) = denied(Some(pool.clone()));
-        assert!(source.fd().is_none() && pool.claim(asker.ip()));
-        // The name has no other address now, but may have one later.
-        assert_eq!(source.status(NOW).state, "unresolved");
-        assert!(source.poll_timeout(NOW).is_some_and(|due| due > NOW));
-        source.open(found(&[2]), NOW);
-        source.drive(&clock());
-        assert!(source.fd().is_some() && source.status(NOW).state != "stopped");
-    }
-
-    #[test]
-    fn agreements_that_lead_to_nothing_become_rare() {
-        let mut source = member(&Pool::default());
-        assert_eq!(source.agreement_due(NOW), NOW);
-        source.agreed = Some(NOW);
-        let waits: Vec<_> = (1..=7)
-            .map(|agreements| {
-                source.agreements = agreements;
-                source.agreement_due(NOW).since(NOW).as_nanos() / 1_000_000_000
-            })
-            .collect();
-        assert_eq!(waits, [5, 10, 20, 40, 80, 80, 80]);
-    }
-}
+mod tests;

@@ -65,7 +65,7 @@ impl Runner {
         let (were, are) = (places(old), places(&self.config));
         let same_settings = old.client() == self.config.client();
         let mut before: Vec<_> = std::mem::take(&mut self.sources).into_iter().map(Some).collect();
-        self.sources = sources(&self.config, &self.stop);
+        self.sources = sources(&self.config, &self.claims, &self.stop);
         for index in 0..before.len().max(self.sources.len()) {
             let was = before.get_mut(index).and_then(Option::take);
             let place = self.sources.get_mut(index);
@@ -74,13 +74,16 @@ impl Runner {
             match (was, place) {
                 (Some(was), Some(place)) if same && same_settings => *place = was,
                 _ if same => {}
-                _ => {
-                    self.pipeline.forget_source(SourceId(u8::try_from(index).unwrap_or(u8::MAX)));
-                    self.witness.forget(index);
-                }
+                _ => self.forget_source(index),
             }
         }
         self.pipeline.expect_sources(u8::try_from(self.config.voters()).unwrap_or(u8::MAX));
         self.silence_told = false;
+    }
+
+    /// What was heard from the source at this place counts no more.
+    pub(super) fn forget_source(&mut self, index: usize) {
+        self.pipeline.forget_source(SourceId(u8::try_from(index).unwrap_or(u8::MAX)));
+        self.witness.forget(index);
     }
 }

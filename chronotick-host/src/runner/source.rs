@@ -24,12 +24,17 @@ pub trait Source: Send {
     fn drive(&mut self, clock: &dyn LocalClock) -> Option<Sample>;
     /// How long from now the hard bound stays within its target.
     fn set_room(&mut self, room: Span);
-    /// Whether it cannot tell the time alone: [`Source::set_known`] is then called before each [`Source::drive`].
+    /// Whether what is known matters to what it reads next: [`Source::set_known`] is then called before each turn of
+    /// [`Source::drive`].
     fn needs_known(&self) -> bool {
         false
     }
     /// What all sources together make of the present. `None`: nothing yet.
     fn set_known(&mut self, _known: Option<Known>) {}
+    /// Whether its samples so far count no more, asked once for each time.
+    fn take_void(&mut self) -> bool {
+        false
+    }
     /// Its newest leap announcement, if it knows of leap seconds.
     fn leap(&self) -> Option<Leap> {
         None

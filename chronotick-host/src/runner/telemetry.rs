@@ -19,8 +19,17 @@ pub(super) struct Telemetry {
 
 impl Telemetry {
     /// Sets up what is `wanted` of the daemon whose page is `page`; what already is, goes on, and what failed is tried again.
+    #[cfg_attr(
+        not(feature = "metrics"),
+        allow(unused_variables, clippy::unused_self, reason = "there is nothing to set up then")
+    )]
     pub(super) fn follow(&mut self, wanted: &config::Metrics, page: &Path) {
+        for told in wanted.left_out() {
+            tracing::warn!("{told}");
+        }
+        #[cfg(feature = "metrics")]
         self.listen(wanted, page);
+        #[cfg(feature = "opentelemetry")]
         self.send(wanted, page);
     }
 
@@ -42,13 +51,6 @@ impl Telemetry {
         }
     }
 
-    #[cfg(not(feature = "metrics"))]
-    fn listen(&mut self, wanted: &config::Metrics, _page: &Path) {
-        if let Some(listen) = wanted.listen {
-            tracing::warn!("nothing listens on {listen}: this program was built without the feature `metrics`");
-        }
-    }
-
     #[cfg(feature = "opentelemetry")]
     fn send(&mut self, wanted: &config::Metrics, page: &Path) {
         let same = |was: &config::Metrics| was.otlp == wanted.otlp && was.otlp_interval == wanted.otlp_interval;
@@ -63,15 +65,6 @@ impl Telemetry {
                 self.sender = Some((wanted.clone(), sender));
             }
             Err(error) => tracing::error!(%error, "going on without; a reload tries again"),
-        }
-    }
-
-    #[cfg(not(feature = "opentelemetry"))]
-    fn send(&mut self, wanted: &config::Metrics, _page: &Path) {
-        if let Some(collector) = &wanted.otlp {
-            tracing::warn!(
-                "nothing is sent to {collector}: this program was built without the feature `opentelemetry`"
-            );
         }
     }
 }
