@@ -1,15 +1,17 @@
-//! The book: every page is in it, every link leads somewhere, and every command line of the program in it is run.
+//! The book: every page is in it, every link leads somewhere, every configuration is a good one, and every command line of the program
+//! in it is run.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use chronotick_host::Config;
 use chronotick_tests::loopback::{Folder, Running, Server, find, within};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_chronotick-under-test");
 /// What begins the other command lines: what they need is another machine's, or is run by another check.
-const NOT_RUN: [(&str, &str); 17] = [
+const NOT_RUN: [(&str, &str); 19] = [
     ("cargo", "run by .ci/run"),
     ("packaging/debian/build", "run by .ci/run"),
     ("packaging/systemd/check", "run by .ci/run"),
@@ -22,6 +24,8 @@ const NOT_RUN: [(&str, &str); 17] = [
     ("chromium ", "makes the picture in docs/img"),
     ("sudo install ", "changes the system"),
     ("sudo apt-get ", "changes the system"),
+    ("sudo groupadd ", "changes the system"),
+    ("sudo udevadm ", "changes the system"),
     ("sudo systemctl ", "needs a service manager"),
     ("systemctl ", "needs a service manager"),
     ("journalctl ", "needs a service manager"),
@@ -29,7 +33,7 @@ const NOT_RUN: [(&str, &str); 17] = [
     ("kubectl ", "needs a cluster"),
 ];
 /// The pages that are read from beginning to end; other pages' commands are looked at where they are of the program.
-const GUIDES: [&str; 9] = [
+const GUIDES: [&str; 10] = [
     "INTRODUCTION.md",
     "TUTORIAL.md",
     "HOWTO_SERVICE.md",
@@ -39,6 +43,7 @@ const GUIDES: [&str; 9] = [
     "MONITORING.md",
     "FLEET.md",
     "SOURCES.md",
+    "TROUBLESHOOTING.md",
 ];
 
 fn root() -> PathBuf {
@@ -80,6 +85,49 @@ fn every_page_is_in_the_summary_and_every_link_leads_somewhere() {
     }
 }
 
+/// The configurations in a page: its TOML blocks, each behind as many empty lines as there are lines before it, so that an error names
+/// the line of the page. What is for cargo is left out.
+fn configurations(text: &str) -> Vec<String> {
+    let (mut found, mut block) = (Vec::new(), None::<String>);
+    for (number, line) in text.lines().enumerate() {
+        block = match block {
+            None => (line == "```toml").then(|| "\n".repeat(number + 1)),
+            Some(whole) if line == "```" => {
+                found.push(whole);
+                None
+            }
+            Some(part) => Some(part + line + "\n"),
+        };
+    }
+    found.retain(|block| !block.trim_start().starts_with("[dependencies]"));
+    found
+}
+
+#[test]
+fn every_configuration_in_the_book_is_good() {
+    let pages = std::fs::read_dir(root().join("docs")).expect("docs").map(|entry| entry.expect("entry").path());
+    let mut count = 0;
+    for page in pages.filter(|path| path.extension().is_some_and(|extension| extension == "md")) {
+        for text in configurations(&read(&page)) {
+            // Every key has a default, so that a part of a configuration is one as well.
+            if let Err(error) = Config::parse(&text, &page) {
+                panic!("{error}");
+            }
+            count += 1;
+        }
+    }
+    assert!(count >= 5, "{count}");
+}
+
+#[test]
+fn a_wrong_configuration_would_be_noticed() {
+    let page = "Text.\n\n```toml\n[dependencies]\nx = 1\n```\n```toml\n[ntp]\npol_min = \"16 s\"\n```\n";
+    let found = configurations(page);
+    assert_eq!(found.len(), 1, "{found:?}");
+    let error = Config::parse(&found[0], Path::new("page.md")).expect_err("there is no such key").to_string();
+    assert!(error.starts_with("page.md:9:1:"), "{error}");
+}
+
 /// The lines of the shell blocks: continued ones joined, a text given with `<<END` with its command, without comments.
 fn command_lines(text: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
@@ -113,7 +161,12 @@ fn adapted(line: &str) -> Option<String> {
     if !["chronotick", "promtool"].contains(&program) && !line.starts_with("cat >") {
         return None;
     }
-    let outside = [("/tmp/clock/", "clock/"), ("/etc/bash_completion.d/", "./"), ("/usr/local/share/man/", "./man/")];
+    let outside = [
+        ("/tmp/clock/", "clock/"),
+        ("/etc/chronotick/chronotick.toml", "configs/production.toml"),
+        ("/etc/bash_completion.d/", "./"),
+        ("/usr/local/share/man/", "./man/"),
+    ];
     let mut line = outside.iter().fold(line.clone(), |line, (from, to)| line.replace(from, to));
     let also = match command {
         _ if line.contains("--help") => "",
