@@ -41,7 +41,7 @@ const MOST_DOUBT: f32 = 1e6;
 /// An expert that has been scored for this part of what the others have been is known as well as they.
 const ENOUGH: f32 = 0.99;
 /// Who is further from the others than so many times its claimed variance is far off, and how far is no measure of anybody's doubt.
-const FARTHEST: f32 = 400.0;
+const FARTHEST: f32 = 1600.0;
 /// Log weights below this do not take part.
 const NEGLIGIBLE: f32 = -6.0;
 /// One of so many slots for frozen forecasts is in use when exchanges come regularly; twice as many where few pass, or where there
