@@ -4,7 +4,7 @@
 //! daemon drives it: one update a second, never exactly at the leap.
 
 use chronotick_core::clock_page::{ClockPage, CounterScale, WidestGrowth};
-use chronotick_core::leap::{Event, LeapSecond, Leaps, Policy};
+use chronotick_core::leap::{Announcement, Event, LeapSecond, Leaps, Policy};
 use chronotick_core::selection::Verdict;
 use chronotick_core::served::{self, ClockRecord, Served};
 use chronotick_core::units::{Local, Offset, Rate, Span, Timestamp};
@@ -92,8 +92,9 @@ impl Daemon {
         // A late server goes on as if there were no leap second for a while.
         let stepping = t >= self.truth.leap() && t < self.truth.leap() + late;
         let utc = self.truth.utc(t) + if stepping { self.truth.direction() * SECOND } else { 0 };
-        let announces = t < self.truth.leap();
-        self.leaps.hear(SourceId(server), Some(announces.then_some(self.truth.kind)));
+        let is_ahead = t < self.truth.leap();
+        let says = if is_ahead { Announcement::Leap(self.truth.kind) } else { Announcement::NoLeap };
+        self.leaps.hear(SourceId(server), says);
         let expected = self.pipeline.estimate(local).map(|estimate| estimate.offset);
         let measured = Offset::from_nanos(utc - local.as_nanos() + error);
         let sample = Sample {
@@ -304,7 +305,7 @@ fn a_suspension_over_the_leap_starts_afresh() {
 fn a_minority_that_announces_is_not_followed() {
     let mut daemon = Daemon::new(LeapSecond::Insert, Policy::Utc);
     daemon.live(-2_000.0, -1_000.0, 1.0, |_, _, _| {});
-    (1..3).for_each(|server| daemon.leaps.hear(SourceId(server), Some(None)));
+    (1..3).for_each(|server| daemon.leaps.hear(SourceId(server), Announcement::NoLeap));
     daemon.turn(-1_000.0);
     assert!(matches!(daemon.events[..], [(_, Event::Announced(_)), (_, Event::Withdrawn(_))]), "{:?}", daemon.events);
     for t in [-10.0, -0.5, 0.5, 10.0] {

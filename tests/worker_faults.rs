@@ -5,10 +5,14 @@
 //! repeated a hundred times in one test; with `CHRONOTICK_STRESS=full` every test repeats its fault a hundred times. Nothing may
 //! be left behind.
 
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process;
 use std::time::{Duration, Instant};
 
-use chronotick_host::link::{Boot, Link, ModelState, Order};
+use chronotick_host::link::process::ServiceEnd;
+use chronotick_host::link::{Boot, Link, ModelState, Order, Reply};
 use chronotick_host::os::sandbox::Grant;
 use chronotick_host::os::spawn::describe;
 use chronotick_host::supervisor::{Affinity, Backlog, Mode, Supervisor, WorkerConfig, WorkerHealth};
@@ -209,7 +213,7 @@ fn binary_missing_until_it_appears() {
     let health = service.health();
     assert!(!health.alive);
     let reason = health.last_reason.expect("there is a reason");
-    assert!(reason.starts_with("worker binary not found: ") && reason.contains("worker.path"), "{reason}");
+    assert!(reason.starts_with("worker binary not found: ") && reason.contains("WorkerConfig::path"), "{reason}");
     assert_eq!(service.verdict(), DOWN);
     let holdings = Holdings::now();
     service.run_for(Duration::from_millis(500));
@@ -261,36 +265,125 @@ fn pinned_and_sealed_as_configured() {
     assert_eq!(descriptors, 5, "three standard ones and two eventfds; the region is mapped");
 }
 
+/// A service in a process of its own, which is killed when dropped.
+struct Apart {
+    service: process::Child,
+    /// What it started as its worker.
+    worker: u32,
+}
+
+impl Apart {
+    /// After `settings` of the shell; its worker is the honest one, started as `worker` says: a script that finds it at `$0.real`.
+    fn start(workshop: &Workshop, settings: &str, worker: &str) -> Self {
+        let honest = workshop.folder().join("honest");
+        std::fs::create_dir_all(&honest).expect("the folder can be written to");
+        std::os::unix::fs::symlink(PROGRAM, honest.join("worker.real")).expect("the folder can be written to");
+        std::fs::write(honest.join("mode"), "honest").expect("the folder can be written to");
+        std::fs::write(honest.join("worker"), format!("#!/bin/sh\n{worker}\n")).expect("the folder can be written to");
+        std::fs::set_permissions(honest.join("worker"), std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+        workshop.set_mode("service");
+        let service = process::Command::new("/bin/sh")
+            .args(["-c", &format!("{settings} exec \"$0\"")])
+            .arg(workshop.worker())
+            .spawn()
+            .expect("the service starts");
+        let mut apart = Self { service, worker: 0 };
+        within(PATIENCE, "the service has a worker", || {
+            let pid = std::fs::read_to_string(workshop.folder().join("pid")).ok().and_then(|pid| pid.parse().ok());
+            apart.worker = pid.unwrap_or(0);
+            pid.is_some()
+        });
+        assert!(!is_dead(apart.worker));
+        apart
+    }
+
+    fn kill(&mut self) {
+        self.service.kill().expect("it runs");
+        self.service.wait().expect("it ends");
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        // An error means that it was killed before.
+        let _ = (self.service.kill(), self.service.wait());
+    }
+}
+
+fn within(limit: Duration, what: &str, mut done: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !done() {
+        assert!(started.elapsed() < limit, "not within {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// The service itself is killed: its worker does not survive it.
 #[test]
 fn parent_killed() {
     let _alone = alone();
     for n in 0..repetitions() {
         let workshop = Workshop::new(&format!("parent-{n}"), PROGRAM, "honest");
-        let honest = workshop.folder().join("honest");
-        std::fs::create_dir_all(&honest).expect("the folder can be written to");
-        std::os::unix::fs::symlink(PROGRAM, honest.join("worker")).expect("the folder can be written to");
-        std::fs::write(honest.join("mode"), "honest").expect("the folder can be written to");
-        workshop.set_mode("service");
-        let mut parent = std::process::Command::new(workshop.worker()).spawn().expect("the service starts");
-        let limit = Instant::now() + PATIENCE;
-        let worker: u32 = loop {
-            if let Some(pid) = std::fs::read_to_string(workshop.folder().join("pid")).ok().and_then(|p| p.parse().ok())
-            {
-                break pid;
-            }
-            assert!(Instant::now() < limit, "the service has no worker");
-            std::thread::sleep(Duration::from_millis(2));
-        };
-        assert!(!is_dead(worker));
-        parent.kill().expect("it runs");
-        parent.wait().expect("it ends");
-        let died = Instant::now();
-        while !is_dead(worker) {
-            assert!(died.elapsed() < Duration::from_secs(1), "the worker outlives its service");
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        let mut apart = Apart::start(&workshop, "", r#"exec "$0.real" worker"#);
+        apart.kill();
+        within(Duration::from_secs(1), "the end of the worker", || is_dead(apart.worker));
     }
+}
+
+/// The kernel forgets whom a process is to die with when its program has capabilities of its own, and when it forks, which any
+/// user can do. The worker says it again: even stopped it does not outlive the process that started it.
+#[test]
+fn parent_killed_and_the_kernel_does_not_know_the_parent() {
+    let _alone = alone();
+    let workshop = Workshop::new("forgotten", PROGRAM, "honest");
+    let mut apart = Apart::start(&workshop, "", r#""$0.real" worker & wait"#);
+    let children = format!("/proc/{0}/task/{0}/children", apart.worker);
+    let children = std::fs::read_to_string(children).expect("this kernel lists children");
+    let worker = children.trim().parse().expect("the shell has one child");
+    signal(worker, Signal::STOP);
+    apart.kill();
+    within(Duration::from_secs(1), "the end of the worker", || is_dead(worker));
+}
+
+/// Where the service was gone before the worker could ask the kernel for anything, there is still the pipe between them.
+#[test]
+fn parent_gone_unnoticed() {
+    let _alone = alone();
+    let workshop = Workshop::new("gone", PROGRAM, "honest");
+    let (mut link, handover) = ServiceEnd::create().expect("memory can be shared");
+    let handed = [&handover.region, &handover.wake_worker, &handover.wake_service];
+    let numbers = handed.map(|fd| {
+        rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty()).expect("it is open");
+        fd.as_raw_fd().to_string()
+    });
+    let mut worker = process::Command::new(workshop.worker())
+        .arg("worker")
+        .env("CHRONOTICK_WORKER_LINK", numbers.join(","))
+        .stderr(process::Stdio::piped())
+        .spawn()
+        .expect("the worker starts");
+    drop(handover);
+    let models = Some(workshop.models().display().to_string());
+    link.send(Order::Boot(Boot { models, sandbox: true, ..Boot::default() })).expect("the link is empty");
+    within(PATIENCE, "the worker is ready", || matches!(link.receive(), Ok(Some(Reply::Ready(_)))));
+    drop(worker.stderr.take());
+    within(Duration::from_secs(1), "the end of the worker", || worker.try_wait().is_ok_and(|end| end.is_some()));
+}
+
+/// A service that is allowed less than its worker would be hands on what it has: raising it again is a privilege.
+#[test]
+fn limits_of_the_service_hold_for_its_worker() {
+    let _alone = alone();
+    let workshop = Workshop::new("limits", PROGRAM, "honest");
+    let apart = Apart::start(&workshop, "ulimit -v 400000; ulimit -n 48;", r#"exec "$0.real" worker"#);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", apart.worker)).expect("the worker runs");
+    let limit = |name: &str| {
+        let line = limits.lines().find_map(|line| line.strip_prefix(name)).expect("the kernel knows it");
+        line.split_whitespace().take(2).map(|value| value.parse().expect("a number")).collect::<Vec<u64>>()
+    };
+    assert_eq!(limit("Max address space"), [400_000 << 10; 2]);
+    assert_eq!(limit("Max open files"), [48; 2]);
+    assert_eq!(limit("Max file size"), [0; 2], "lower than the service's own");
 }
 
 /// Everything that needs no waiting, a hundred times, in one service; what takes a worker a tenth of a second or more, ten times.

@@ -88,12 +88,23 @@ pub enum Event {
     Happened(LeapSecond),
 }
 
-/// What one source says; `S` sources.
+/// What one source says of the end of this UTC day.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Announcement {
+    /// It knows nothing of leap seconds, or has said nothing yet.
+    #[default]
+    Unknown,
+    /// There is none.
+    NoLeap,
+    /// This one comes.
+    Leap(LeapSecond),
+}
+
+/// What every source says, and what is made of it; `S` sources.
 #[derive(Clone, Debug)]
 pub struct Leaps<const S: usize = 8> {
     policy: Policy,
-    /// The inner one is `None` where the source says that there is none.
-    votes: [Option<Option<LeapSecond>>; S],
+    votes: [Announcement; S],
     next: Option<Scheduled>,
     /// Seconds that UTC is behind the continuous scale.
     behind: i64,
@@ -120,11 +131,11 @@ impl Scheduled {
 impl<const S: usize> Leaps<S> {
     /// No leap second is known of.
     pub const fn new(policy: Policy) -> Self {
-        Self { policy, votes: [None; S], next: None, behind: 0 }
+        Self { policy, votes: [Announcement::Unknown; S], next: None, behind: 0 }
     }
 
-    /// What `source` says with its newest sample; `None` if it knows nothing of leap seconds.
-    pub fn hear(&mut self, source: SourceId, says: Option<Option<LeapSecond>>) {
+    /// What `source` says with its newest sample.
+    pub fn hear(&mut self, source: SourceId, says: Announcement) {
         if let Some(vote) = self.votes.get_mut(usize::from(source.0)) {
             *vote = says;
         }
@@ -220,8 +231,9 @@ impl<const S: usize> Leaps<S> {
     }
 
     /// What the selected sources that know of leap seconds say.
-    fn voices(&self, selected: impl Fn(SourceId) -> bool) -> impl Iterator<Item = Option<LeapSecond>> {
-        (0..).zip(&self.votes).filter(move |(id, _)| selected(SourceId(*id))).filter_map(|(_, vote)| *vote)
+    fn voices(&self, selected: impl Fn(SourceId) -> bool) -> impl Iterator<Item = Announcement> {
+        let known = (0..).zip(&self.votes).filter(|(_, vote)| **vote != Announcement::Unknown);
+        known.filter(move |(id, _)| selected(SourceId(*id))).map(|(_, vote)| *vote)
     }
 
     fn is_heard(&self, selected: impl Fn(SourceId) -> bool) -> bool {
@@ -234,7 +246,7 @@ impl<const S: usize> Leaps<S> {
         let count = voices().count();
         [LeapSecond::Insert, LeapSecond::Delete]
             .into_iter()
-            .find(|kind| 2 * voices().filter(|vote| *vote == Some(*kind)).count() > count)
+            .find(|kind| 2 * voices().filter(|vote| *vote == Announcement::Leap(*kind)).count() > count)
     }
 
     const fn behind_before(&self, next: &Scheduled) -> i64 {
@@ -305,7 +317,7 @@ mod tests {
         true
     }
 
-    fn announcing(kinds: [Option<Option<LeapSecond>>; 3]) -> Leaps {
+    fn announcing(kinds: [Announcement; 3]) -> Leaps {
         let mut leaps = Leaps::new(Policy::Utc);
         (0..).zip(kinds).for_each(|(id, kind)| leaps.hear(SourceId(id), kind));
         leaps
@@ -325,15 +337,16 @@ mod tests {
 
     #[test]
     fn a_majority_of_the_selected_that_know_announces() {
+        use Announcement::{Leap, NoLeap, Unknown};
         use LeapSecond::{Delete, Insert};
-        let (yes, no) = (Some(Some(Insert)), Some(None));
+        let (yes, no) = (Leap(Insert), NoLeap);
         for (kinds, announced) in [
             ([yes, yes, no], true),
             ([yes, no, no], false),
-            ([yes, None, None], true),
-            ([yes, no, None], false),
-            ([yes, Some(Some(Delete)), None], false),
-            ([None, None, None], false),
+            ([yes, Unknown, Unknown], true),
+            ([yes, no, Unknown], false),
+            ([yes, Leap(Delete), Unknown], false),
+            ([Unknown; 3], false),
         ] {
             let event = announcing(kinds).advance(NOON, all);
             assert_eq!(event == Some(Event::Announced(Insert)), announced, "{kinds:?}");
@@ -347,14 +360,14 @@ mod tests {
 
     #[test]
     fn withdrawn_in_time_and_not_in_the_last_moment() {
-        let mut leaps = announcing([Some(Some(LeapSecond::Insert)); 3]);
+        let mut leaps = announcing([Announcement::Leap(LeapSecond::Insert); 3]);
         let midnight = NOON.saturating_add(HALF_DAY);
         assert_eq!(leaps.advance(NOON, all), Some(Event::Announced(LeapSecond::Insert)));
         assert_eq!(leaps.poll_timeout(NOON), Some(HALF_DAY));
         let mut late = leaps.clone();
         for id in 0..3 {
-            leaps.hear(SourceId(id), Some(None));
-            late.hear(SourceId(id), Some(None));
+            leaps.hear(SourceId(id), Announcement::NoLeap);
+            late.hear(SourceId(id), Announcement::NoLeap);
         }
         assert_eq!(leaps.advance(NOON, all), Some(Event::Withdrawn(LeapSecond::Insert)));
         assert_eq!(leaps.advance(midnight, all), None);
@@ -365,7 +378,7 @@ mod tests {
 
     #[test]
     fn nobody_withdraws_by_being_silent() {
-        let mut leaps = announcing([Some(Some(LeapSecond::Insert)); 3]);
+        let mut leaps = announcing([Announcement::Leap(LeapSecond::Insert); 3]);
         leaps.advance(NOON, all);
         // The servers disagree about the time, and nobody is selected.
         assert_eq!(leaps.advance(NOON, |_| false), None);
@@ -374,7 +387,7 @@ mod tests {
 
     #[test]
     fn a_record_that_nobody_renews_is_void_before_the_leap_however_its_bound_grows() {
-        let mut leaps = announcing([Some(Some(LeapSecond::Insert)); 3]);
+        let mut leaps = announcing([Announcement::Leap(LeapSecond::Insert); 3]);
         leaps.advance(NOON, all);
         let midnight = NOON.saturating_add(HALF_DAY);
         let half = Span::from_millis(1);
@@ -399,7 +412,7 @@ mod tests {
 
     #[test]
     fn a_source_that_steps_late_or_early_is_not_a_second_off() {
-        let mut leaps = announcing([Some(Some(LeapSecond::Insert)); 3]);
+        let mut leaps = announcing([Announcement::Leap(LeapSecond::Insert); 3]);
         leaps.advance(NOON, all);
         let midnight = NOON.saturating_add(HALF_DAY);
         // Local time is the continuous scale, 7 ns behind.

@@ -74,4 +74,4 @@ pub use fallback::{ClockSource, Estimate, Reason, Tier};
 pub use interval::{ErrorBound, PredictionInterval};
 pub use pipeline::{Config, Pipeline};
 pub use sample::{Sample, SourceId};
-pub use units::{Deviation, Local, Offset, Rate, Span, Temperature, Timestamp, Utc, Variance, Wander};
+pub use units::{Deviation, Local, Offset, Rate, Span, Temperature, Timestamp, Utc, Variance};

@@ -44,7 +44,10 @@ impl Sample {
         self.temperature.map(Temperature::value).filter(|degrees| (-100.0..=250.0).contains(degrees))
     }
 
-    /// Why this sample cannot be used at all, if so.
+    /// Whether this sample can be used at all.
+    ///
+    /// # Errors
+    /// Why not.
     pub fn validate(&self) -> Result<(), SampleError> {
         if self.delay.as_nanos() < 0 {
             return Err(SampleError::NegativeDelay);

@@ -271,11 +271,6 @@ real_quantity!(
     "s/s"
 );
 real_quantity!(
-    /// Random-walk frequency noise: how fast a rate diffuses, in (s/s)/sqrt(s).
-    Wander,
-    "(s/s)/sqrt(s)"
-);
-real_quantity!(
     /// A variance of time, in s^2.
     Variance,
     "s^2"

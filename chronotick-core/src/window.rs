@@ -16,13 +16,9 @@ pub const MIDDLE: usize = 128;
 /// Cells of the coarse grid (16 steps each).
 pub const COARSE: usize = 128;
 /// Steps per middle cell.
-pub const MIDDLE_STEPS: i64 = 4;
+pub const MIDDLE_STEPS: usize = 4;
 /// Steps per coarse cell.
-pub const COARSE_STEPS: i64 = 16;
-/// The same as sizes.
-const MIDDLE_FOLD: usize = 4;
-const COARSE_FOLD: usize = 16;
-const _: () = assert!(MIDDLE_STEPS == 4 && COARSE_STEPS == 16, "both forms of the same numbers");
+pub const COARSE_STEPS: usize = 16;
 
 /// One grid, oldest cell first, the last cell ending at the request's origin. Missing cells are NaN.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,8 +49,8 @@ pub struct Window<const N: usize = FINE, const M: usize = MIDDLE> {
     last: Timestamp<Local>,
     filling: Filling,
     fine: heapless::Deque<Cell, N>,
-    middle: Coarser<M, MIDDLE_FOLD>,
-    coarse: Coarser<M, COARSE_FOLD>,
+    middle: Coarser<M, MIDDLE_STEPS>,
+    coarse: Coarser<M, COARSE_STEPS>,
     closed: u64,
 }
 
@@ -105,30 +101,27 @@ impl<const N: usize, const M: usize> Window<N, M> {
         }
     }
 
-    /// The oscillator ran at `rate` (and `temperature`, degrees Celsius) from the last call up to `at`. Returns whether a fine
-    /// cell was closed.
-    pub fn extend(&mut self, at: Timestamp<Local>, rate: Rate, temperature: Option<f64>) -> bool {
+    /// The oscillator ran at `rate` (and `temperature`, degrees Celsius) from the last call up to `at`.
+    pub fn extend(&mut self, at: Timestamp<Local>, rate: Rate, temperature: Option<f64>) {
         let Some(mut end) = self.end else {
             self.end = Some(at.saturating_add(self.step));
             self.last = at;
-            return false;
+            return;
         };
         let silence = at.since(self.last).as_nanos() > self.step.as_nanos().saturating_mul(BRIDGED_CELLS);
-        let mut closed = false;
         // A silence longer than the whole window empties it; there is no use in closing cells one by one.
-        let longest = self.step.saturating_mul(COARSE_STEPS).saturating_mul(i64::try_from(M).unwrap_or(i64::MAX));
+        let longest = self.step.saturating_mul(i64::try_from(COARSE_STEPS.saturating_mul(M)).unwrap_or(i64::MAX));
         if at.since(end) > longest {
             *self = Self::new(self.step);
             self.end = Some(at.saturating_add(self.step));
             self.last = at;
-            return false;
+            return;
         }
         while at >= end {
             if !silence {
                 self.filling.add(end.since(self.last).as_secs_f64(), rate.value(), temperature);
             }
             self.close();
-            closed = true;
             self.last = end;
             let next = end.saturating_add(self.step);
             if next == end {
@@ -142,7 +135,6 @@ impl<const N: usize, const M: usize> Window<N, M> {
         }
         self.last = at;
         self.end = Some(end);
-        closed
     }
 
     /// Fine cells closed since the start.
@@ -255,8 +247,10 @@ mod tests {
     fn cells_hold_time_weighted_means() {
         let mut window: Window<FINE, MIDDLE> = Window::new(Span::from_nanos(STEP));
         window.extend(Timestamp::from_nanos(0), Rate::ZERO, None);
-        assert!(!window.extend(Timestamp::from_nanos(STEP / 4), Rate::from_ppm(4.0), Some(20.0)));
-        assert!(window.extend(Timestamp::from_nanos(STEP), Rate::from_ppm(8.0), Some(24.0)));
+        window.extend(Timestamp::from_nanos(STEP / 4), Rate::from_ppm(4.0), Some(20.0));
+        assert_eq!(window.closed(), 0);
+        window.extend(Timestamp::from_nanos(STEP), Rate::from_ppm(8.0), Some(24.0));
+        assert_eq!(window.closed(), 1);
         let history = window.history(Rate::from_ppm(1.0));
         assert!((f64::from(history.fine.rate[FINE - 1]) - 6e-6).abs() < 1e-11);
         assert!((history.fine.temperature[FINE - 1] - 23.0).abs() < 1e-4);
@@ -278,12 +272,14 @@ mod tests {
     fn time_has_an_end_and_a_step_is_some_time() {
         let mut window: Window<FINE, MIDDLE> = Window::new(Span::from_nanos(STEP));
         window.extend(Timestamp::from_nanos(i64::MAX - STEP), Rate::ZERO, None);
-        assert!(window.extend(Timestamp::from_nanos(i64::MAX), Rate::ZERO, None));
+        window.extend(Timestamp::from_nanos(i64::MAX), Rate::ZERO, None);
+        assert_eq!(window.closed(), 1);
         for step in [0, -1, i64::MIN] {
             let mut window: Window<FINE, MIDDLE> = Window::new(Span::from_nanos(step));
             window.extend(Timestamp::from_nanos(0), Rate::ZERO, None);
             window.extend(Timestamp::from_nanos(0), Rate::ZERO, None);
-            assert!(window.extend(Timestamp::from_nanos(100), Rate::ZERO, None));
+            window.extend(Timestamp::from_nanos(100), Rate::ZERO, None);
+            assert!(window.closed() > 0);
         }
     }
 

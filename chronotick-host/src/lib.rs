@@ -12,6 +12,8 @@
 //! * [`Timestamp`] is what it returns: UTC, its hard bound, its 95 % interval, its tier and why it has it.
 //! * [`definitely_before`], [`ChronoTick::commit_wait`], [`ChronoTick::wait_until`] and [`ChronoTick::project`] are what the
 //!   bounds are for.
+//! * A program that starts the daemon itself calls [`worker::hook`] first in `main`, or has the `chronotick` command beside it or
+//!   on the `PATH`: the forecasts are computed in a process of their own, and without either of the two there are none.
 //! * [`Reader`] is the read alone, for programs that only have the page.
 //!
 //! A program that only reads needs `default-features = false`. Features `jiff` and `chrono` convert to those crates' types.

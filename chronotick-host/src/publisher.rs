@@ -34,6 +34,9 @@ impl Publisher {
     /// Takes over or makes the page at `path`. Readers of a daemon before this one go on with its record until the first
     /// [`Publisher::publish`] that knows better, unless the machine was suspended meanwhile; see
     /// [`crate::shm::writer::inherited_counter`] for its local time.
+    ///
+    /// # Errors
+    /// When the page can neither be taken over nor made, or another daemon has it.
     pub fn open(
         path: &Path,
         settings: &PageSettings,
@@ -61,28 +64,29 @@ impl Publisher {
 
     /// Publishes the line that `target` gives for now, or the operating system's clock while there is none and nothing
     /// better was served. Says that the daemon is alive. Called at least once a second.
-    pub fn publish(
-        &mut self,
-        target: impl Fn(Timestamp<Local>) -> Option<Target>,
-    ) -> Result<Option<ClockRecord>, PageError> {
+    ///
+    /// # Errors
+    /// When the page was removed or replaced, and cannot be made again.
+    pub fn publish(&mut self, target: impl Fn(Timestamp<Local>) -> Option<Target>) -> Result<ClockRecord, PageError> {
         self.writer.heartbeat(&*self.clock)?;
-        for attempt in 1..=ATTEMPTS {
+        let mut attempts_left = ATTEMPTS;
+        loop {
             let before = self.served.clone();
             let now = self.clock.now();
-            let record = match target(now) {
-                Some(target) => self.served.update(&target),
-                None if self.goes_on(now) => return Ok(self.served.record().copied()),
-                None => self.served.update(&raw(&*self.clock, self.nothing)),
+            let record = match (target(now), self.still_good(now)) {
+                (Some(target), _) => self.served.update(&target),
+                (None, Some(inherited)) => return Ok(inherited),
+                (None, None) => self.served.update(&raw(&*self.clock, self.nothing)),
             };
             let filled = self.writer.fill(&record);
-            if self.clock.now() < record.at || self.config.lead.as_nanos() <= 0 || attempt == ATTEMPTS {
+            attempts_left -= 1;
+            if self.clock.now() < record.at || self.config.lead.as_nanos() <= 0 || attempts_left == 0 {
                 self.writer.flip(filled);
-                return Ok(Some(record));
+                return Ok(record);
             }
             self.served = before;
             self.late += 1;
         }
-        Ok(None)
     }
 
     /// Whether the machine was suspended or paused, or its counter is no longer trusted, since the last call. If so the page
@@ -125,10 +129,10 @@ impl Publisher {
         self.served.record()
     }
 
-    /// A record of a run before this one, still good enough to go on with.
-    fn goes_on(&self, now: Timestamp<Local>) -> bool {
-        let record = self.served.record();
-        record.is_some_and(|record| record.tier != Tier::Raw && now.since(record.at) < record.void_after)
+    /// The record served, if it is good enough to go on with: at the start, that of the run before.
+    fn still_good(&self, now: Timestamp<Local>) -> Option<ClockRecord> {
+        let record = *self.served.record()?;
+        (record.tier != Tier::Raw && now.since(record.at) < record.void_after).then_some(record)
     }
 }
 
@@ -178,7 +182,7 @@ mod tests {
         for _ in 0..2 {
             let (settings, config) = (PageSettings::default(), served::Config::default());
             let mut publisher = Publisher::open(&path, &settings, config, Arc::clone(&machine) as _).unwrap();
-            let record = publisher.publish(|_| None).unwrap().unwrap();
+            let record = publisher.publish(|_| None).unwrap();
             assert_eq!(record.epoch, any_epoch(publisher.writer().instance()));
             std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
         }
@@ -225,7 +229,7 @@ mod tests {
                 ..Target::raw(machine.now(), Offset::ZERO)
             };
             let mut first = open().unwrap();
-            let before = first.publish(|_| Some(measured)).unwrap().unwrap();
+            let before = first.publish(|_| Some(measured)).unwrap();
             let reader = Reader::attach_with(&path, clock()).unwrap();
             assert_eq!(reader.now().tier(), Tier::Filter);
             drop(first);
@@ -237,7 +241,7 @@ mod tests {
                 assert_eq!((now.tier() == Tier::Holdover, now.bound().is_bounded()), (goes_on, goes_on), "{slept:?}");
                 assert_eq!(now.reason(), if goes_on { Reason::WarmStart } else { Reason::Suspended });
             }
-            let after = second.publish(|_| None).unwrap().unwrap();
+            let after = second.publish(|_| None).unwrap();
             assert_eq!((after.tier == Tier::Holdover, after.epoch == before.epoch), (goes_on, goes_on), "{slept:?}");
             std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
         }

@@ -37,6 +37,9 @@ pub struct Trace {
 
 impl Trace {
     /// Reads the trace at `path`.
+    ///
+    /// # Errors
+    /// With the file: when it cannot be read, and as [`Trace::parse`] does.
     pub fn read(path: &Path) -> Result<Self, TraceError> {
         let name = path.display().to_string();
         let bytes = fs::read(path).map_err(|e| TraceError::Unreadable { file: name.clone(), kind: e.kind() })?;
@@ -44,6 +47,9 @@ impl Trace {
     }
 
     /// Parses `bytes`; `name` is what errors call the file.
+    ///
+    /// # Errors
+    /// With file, line and column: at the first line that is not in the format, or when there are no rows.
     pub fn parse(name: &str, bytes: &[u8]) -> Result<Self, TraceError> {
         let mut lines = Lines { rest: bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes), number: 0 };
         let refuse = |line, column, problem| TraceError::Malformed { file: name.to_owned(), line, column, problem };
@@ -115,8 +121,11 @@ pub fn fits_source_name(character: char) -> bool {
     character != ',' && !character.is_control()
 }
 
-/// Reads the file with the truth that goes with a simulated trace: instants and true offsets, in ns, ascending.
-pub fn read_truth(path: &Path) -> Result<Vec<(i64, i64)>, TraceError> {
+/// Reads the file with the truth that goes with a simulated trace: instants and true offsets, ascending.
+///
+/// # Errors
+/// With file, line and column: when it cannot be read, is not in that format, does not ascend or has no rows.
+pub fn read_truth(path: &Path) -> Result<Vec<(Timestamp<Local>, Offset)>, TraceError> {
     let file = path.display().to_string();
     let bytes = fs::read(path).map_err(|e| TraceError::Unreadable { file: file.clone(), kind: e.kind() })?;
     let mut lines = Lines { rest: &bytes, number: 0 };
@@ -128,7 +137,7 @@ pub fn read_truth(path: &Path) -> Result<Vec<(i64, i64)>, TraceError> {
             _ => return Err(refuse(lines.number.max(1), 1, Problem::TruthHeader)),
         }
     }
-    let mut truth: Vec<(i64, i64)> = Vec::new();
+    let mut truth: Vec<(Timestamp<Local>, Offset)> = Vec::new();
     while let Some(line) = lines.next() {
         let Some(comma) = line.iter().position(|&b| b == b',') else {
             return Err(refuse(lines.number, line.len() + 1, Problem::NotAnInteger("truth_offset_ns")));
@@ -137,10 +146,11 @@ pub fn read_truth(path: &Path) -> Result<Vec<(i64, i64)>, TraceError> {
             parse_integer(&line[..comma]).ok_or_else(|| refuse(lines.number, 1, Problem::NotAnInteger("local_ns")))?;
         let offset = parse_integer(&line[comma + 1..])
             .ok_or_else(|| refuse(lines.number, comma + 2, Problem::NotAnInteger("truth_offset_ns")))?;
+        let at = Timestamp::from_nanos(at);
         if truth.last().is_some_and(|last| last.0 >= at) {
             return Err(refuse(lines.number, 1, Problem::NotAscending));
         }
-        truth.push((at, offset));
+        truth.push((at, Offset::from_nanos(offset)));
     }
     if truth.is_empty() { Err(refuse(lines.number + 1, 1, Problem::NoRows)) } else { Ok(truth) }
 }
@@ -154,6 +164,9 @@ pub struct TraceWriter<W: Write> {
 
 impl<W: Write> TraceWriter<W> {
     /// Starts a trace: `comments` (one `#` line each), then the header. Give it a buffered writer.
+    ///
+    /// # Errors
+    /// When `out` cannot be written to.
     pub fn new(mut out: W, comments: &[&str]) -> io::Result<Self> {
         for comment in comments {
             for line in comment.lines() {
@@ -165,6 +178,9 @@ impl<W: Write> TraceWriter<W> {
     }
 
     /// Appends one exchange; `source` is its source's name (see [`fits_source_name`]), or empty.
+    ///
+    /// # Errors
+    /// When the name does not fit, or nothing can be written.
     pub fn write(&mut self, sample: &Sample, source: &str) -> io::Result<()> {
         if !source.chars().all(fits_source_name) {
             return Err(io::Error::new(
@@ -193,6 +209,9 @@ impl<W: Write> TraceWriter<W> {
     }
 
     /// Hands everything to what is written to.
+    ///
+    /// # Errors
+    /// When that cannot take it.
     pub fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
@@ -203,6 +222,9 @@ impl<W: Write> TraceWriter<W> {
     }
 
     /// Flushes and gives the writer back.
+    ///
+    /// # Errors
+    /// When that cannot be flushed.
     pub fn finish(mut self) -> io::Result<W> {
         self.out.flush()?;
         Ok(self.out)

@@ -1,14 +1,23 @@
 //! Numbers for people: a unit that suits, few digits, the same width for the same kind.
 
-use chronotick_core::Timestamp;
-
 /// Nanoseconds in the unit that suits them, three or four digits: `0 ns`, `950 ns`, `5.24 us`, `159.4 us`, `1.204 s`.
 pub fn span(nanos: i64) -> String {
     let sign = if nanos < 0 { "-" } else { "" };
     format!("{sign}{}", width(nanos.saturating_abs()))
 }
 
-/// The same with a sign in front, always.
+/// The same with three decimals, six of seconds: `5.240 us`, `1.204000 s`.
+pub fn exact_span(nanos: i64) -> String {
+    let value = nanos as f64;
+    match nanos.unsigned_abs() {
+        0..1_000 => format!("{nanos} ns"),
+        1_000..1_000_000 => format!("{:.3} us", value / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.3} ms", value / 1e6),
+        _ => format!("{:.6} s", value / 1e9),
+    }
+}
+
+/// As [`span`] does, with a sign in front, always.
 pub fn signed(nanos: i64) -> String {
     let sign = if nanos < 0 { '-' } else { '+' };
     format!("{sign}{}", width(nanos.saturating_abs()))
@@ -59,10 +68,17 @@ pub fn date_and_time(utc_ns: i64) -> String {
     format!("{year:04}-{month:02}-{day:02} {}", time_of_day(utc_ns))
 }
 
-/// Year, month and day of an instant: days are counted in eras of 400 years that begin in March.
+/// An instant to the nanosecond: `2026-01-31T12:34:56.123456789Z`.
+pub fn rfc3339(utc_ns: i64) -> String {
+    let (year, month, day) = date(utc_ns);
+    let part = utc_ns.rem_euclid(1_000_000_000);
+    format!("{year:04}-{month:02}-{day:02}T{}.{part:09}Z", time_of_day(utc_ns))
+}
+
+/// Year, month and day of an instant: days are counted in eras of 400 years that begin in March (Howard Hinnant's
+/// "chrono-Compatible Low-Level Date Algorithms").
 fn date(utc_ns: i64) -> (i64, i64, i64) {
-    let days =
-        Timestamp::<chronotick_core::Utc>::from_nanos(utc_ns).as_nanos().div_euclid(86_400_000_000_000) + 719_468;
+    let days = utc_ns.div_euclid(86_400_000_000_000) + 719_468;
     let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
@@ -104,6 +120,15 @@ mod tests {
         ] {
             assert_eq!(span(nanos), shown);
         }
+        for (nanos, shown) in [
+            (-999, "-999 ns"),
+            (5_240, "5.240 us"),
+            (-159_412_000, "-159.412 ms"),
+            (1_204_000_000, "1.204000 s"),
+            (i64::MIN, "-9223372036.854776 s"),
+        ] {
+            assert_eq!(exact_span(nanos), shown);
+        }
         assert_eq!(signed(5_240), "+5.24 us");
         assert_eq!(half_width(None), "unknown");
         let horizons = [0.0, 0.25, 16.0, 64.0, 256.0, 1024.0, 4096.0, 14400.0].map(horizon);
@@ -116,5 +141,13 @@ mod tests {
         assert_eq!(date_and_time(1_709_210_096_000_000_000), "2024-02-29 12:34:56");
         assert_eq!(date_and_time(-1), "1969-12-31 23:59:59");
         assert_eq!(compact_date(1_709_210_096_000_000_000), "20240229T123456Z");
+        for (nanos, shown) in [
+            (0, "1970-01-01T00:00:00.000000000Z"),
+            (951_782_400_000_000_001, "2000-02-29T00:00:00.000000001Z"),
+            (1_767_225_599_999_999_999, "2025-12-31T23:59:59.999999999Z"),
+            (-1, "1969-12-31T23:59:59.999999999Z"),
+        ] {
+            assert_eq!(rfc3339(nanos), shown);
+        }
     }
 }

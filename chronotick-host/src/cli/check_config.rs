@@ -34,6 +34,9 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         match loaded {
             Ok(_) if arguments.json => {}
             Ok(loaded) => {
+                for told in loaded.config.metrics.left_out() {
+                    eprintln!("{}: {told}", file.display());
+                }
                 let chosen =
                     loaded.choice.map(|choice| format!(" (device auto: {}, {})", choice.preset, choice.reason));
                 line(format_args!("{}: good{}", file.display(), chosen.unwrap_or_default()))?;

@@ -2,10 +2,9 @@
 
 use chronotick_core::Tier;
 use chronotick_core::units::Span;
-use chronotick_host::{Reader, Timestamp};
+use chronotick_host::{Reader, Timestamp, words};
 use serde_json::{Value, json};
 
-use super::status::span;
 use super::{Failure, Outcome, PageArguments, line};
 
 #[derive(Debug, clap::Args)]
@@ -55,50 +54,15 @@ fn to_json(now: &Timestamp) -> Value {
 }
 
 fn to_text(now: &Timestamp) -> String {
-    let time = calendar(now.utc().as_nanos());
+    let time = words::rfc3339(now.utc().as_nanos());
     let why = format_args!("{}: {}", now.tier(), now.reason()).to_string();
     if !now.bound().is_bounded() {
         return format!("{time}  offset unknown  {why}");
     }
     format!(
         "{time}  offset {} +- {} (95 %), at worst +- {}  {why}",
-        span(now.offset().as_nanos()),
-        span(now.interval95().half_width().as_nanos()),
-        span(now.bound().half_width().as_nanos()),
+        words::exact_span(now.offset().as_nanos()),
+        words::exact_span(now.interval95().half_width().as_nanos()),
+        words::exact_span(now.bound().half_width().as_nanos()),
     )
-}
-
-/// Nanoseconds since 1970 as `2026-01-31T12:34:56.123456789Z` (days to civil date after Howard Hinnant's
-/// "chrono-Compatible Low-Level Date Algorithms").
-fn calendar(nanos: i64) -> String {
-    let (seconds, part) = (nanos.div_euclid(1_000_000_000), nanos.rem_euclid(1_000_000_000));
-    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{part:09}Z")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn calendar_dates() {
-        for (nanos, shown) in [
-            (0, "1970-01-01T00:00:00.000000000Z"),
-            (951_782_400_000_000_001, "2000-02-29T00:00:00.000000001Z"),
-            (1_767_225_599_999_999_999, "2025-12-31T23:59:59.999999999Z"),
-            (-1, "1969-12-31T23:59:59.999999999Z"),
-        ] {
-            assert_eq!(calendar(nanos), shown);
-        }
-    }
 }

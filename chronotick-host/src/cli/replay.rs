@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use chronotick_core::forecast::Model;
 use chronotick_core::pipeline::{Config, Pipeline};
 use chronotick_core::units::Span;
+use chronotick_host::config::Forecasters;
 use chronotick_host::link::ModelState;
 use chronotick_host::replay::{Forecaster, NoForecaster, Options, Prediction, Summary, plot, replay};
 use chronotick_host::trace::Trace;
@@ -49,31 +50,6 @@ pub(crate) struct Args {
     /// One JSON object instead of text
     #[arg(long)]
     json: bool,
-}
-
-/// Which models are asked.
-#[derive(Clone, Copy, clap::ValueEnum)]
-pub(crate) enum Forecasters {
-    /// No model: the filter and the classical experts alone
-    None,
-    /// The near model
-    Chronos,
-    /// The far model
-    Ttm,
-    /// Both
-    Both,
-}
-
-impl Forecasters {
-    /// By `Model::index`.
-    pub(crate) fn enabled(self) -> [bool; 2] {
-        match self {
-            Self::None => [false, false],
-            Self::Chronos => [true, false],
-            Self::Ttm => [false, true],
-            Self::Both => [true, true],
-        }
-    }
 }
 
 pub(crate) fn run(args: &Args) -> Outcome {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use chronotick_core::fusion::HORIZONS;
 use chronotick_core::units::{Span, Timestamp};
 use chronotick_core::{Config, SourceId};
+use chronotick_host::config::Forecasters;
 use chronotick_host::record::sample;
 use chronotick_host::report::{Options, gather, html};
 use chronotick_host::runner::Status;
@@ -16,7 +17,7 @@ use chronotick_host::words;
 
 use super::apart::apart;
 use super::progress::Progress;
-use super::replay::{Forecasters, horizon, model_files, models};
+use super::replay::{horizon, model_files, models};
 use super::{Failure, Outcome, PageArguments, line, probe};
 
 /// How long a daemon may take to tell what it remembers.

@@ -2,6 +2,7 @@
 
 use chronotick_host::runner::Status;
 use chronotick_host::runner::status::SourceStatus;
+use chronotick_host::words::exact_span;
 use serde_json::Value;
 
 use super::{Outcome, PageArguments, line};
@@ -23,7 +24,12 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     line(format_args!("tier      {} ({})", status.tier, status.reason))?;
     match (status.offset_ns, status.interval95_ns, status.bound_ns) {
         (Some(offset), Some(interval), Some(bound)) => {
-            line(format_args!("offset    {} +- {} (95 %), at worst +- {}", span(offset), span(interval), span(bound)))?;
+            line(format_args!(
+                "offset    {} +- {} (95 %), at worst +- {}",
+                exact_span(offset),
+                exact_span(interval),
+                exact_span(bound)
+            ))?;
             line(format_args!("rate      {:+.4} ppm", status.rate_ppm))?;
         }
         _ => line("offset    not known: not synchronised")?,
@@ -85,7 +91,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         "source", "state", "stratum", "offset", "delay", "root dist", "poll"
     ))?;
     for source in &status.sources {
-        let shown = |nanos: Option<i64>| nanos.map_or_else(|| "-".to_owned(), span);
+        let shown = |nanos: Option<i64>| nanos.map_or_else(|| "-".to_owned(), exact_span);
         line(format_args!(
             "{:<28} {:<11} {:>7} {:>14} {:>12} {:>12} {:>6} s{}",
             source.name,
@@ -114,15 +120,4 @@ fn remarks(source: &SourceStatus) -> String {
     let ignored = (!ignored.is_empty()).then(|| format!("ignored {}", ignored.join(", ")));
     let all = [source.authentication.clone(), source.reason.clone(), ignored];
     all.into_iter().flatten().map(|remark| format!("  {remark}")).collect()
-}
-
-/// Nanoseconds in the unit that suits them.
-pub(super) fn span(nanos: i64) -> String {
-    let value = nanos as f64;
-    match nanos.unsigned_abs() {
-        0..1_000 => format!("{nanos} ns"),
-        1_000..1_000_000 => format!("{:.3} us", value / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.3} ms", value / 1e6),
-        _ => format!("{:.6} s", value / 1e9),
-    }
 }

@@ -61,13 +61,14 @@ pub struct Config {
 
 /// Which models are asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "lowercase")]
 pub enum Forecasters {
-    /// None: the classical experts alone.
+    /// No model: the filter and the classical experts alone.
     None,
-    /// The near forecaster (Chronos-Bolt architecture).
+    /// The near model (Chronos-Bolt architecture).
     Chronos,
-    /// The far forecaster (TinyTimeMixer architecture).
+    /// The far model (TinyTimeMixer architecture).
     Ttm,
     /// Both.
     #[default]

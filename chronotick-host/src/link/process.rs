@@ -1,6 +1,6 @@
 //! The link between two processes: rings in shared memory, and an eventfd each way to wake a side that waits.
 
-use std::io;
+use std::io::{self, Stderr};
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -29,6 +29,9 @@ pub struct End<Out, In> {
     /// Reused for every frame, so that a steady state allocates nothing.
     frame: Vec<u8>,
     expected_protocol: Option<u64>,
+    /// Hangs up when the other side's process ends.
+    lifeline: Option<Stderr>,
+    hung_up: bool,
     messages: PhantomData<fn(Out) -> In>,
 }
 
@@ -71,13 +74,30 @@ impl WorkerEnd {
         let directions = [Direction::FromWorker, Direction::ToWorker];
         Ok(Self::new(region, directions, handover.wake_service, handover.wake_worker))
     }
+
+    /// The link is closed when nobody reads this process's standard error any more: the service holds the only other end of
+    /// that pipe, so it is gone, however it went.
+    pub fn until_hung_up(self, stderr: Stderr) -> Self {
+        Self { lifeline: Some(stderr), ..self }
+    }
 }
 
 impl<Out, In> End<Out, In> {
     fn new(region: Region, [out, into]: [Direction; 2], wake_other: OwnedFd, wake_me: OwnedFd) -> Self {
         let (outgoing, incoming) = (Producer::new(region.ring(out)), Consumer::new(region.ring(into)));
         let frame = Vec::with_capacity(MAX_FRAME);
-        Self { region, outgoing, incoming, wake_other, wake_me, frame, expected_protocol: None, messages: PhantomData }
+        Self {
+            region,
+            outgoing,
+            incoming,
+            wake_other,
+            wake_me,
+            frame,
+            expected_protocol: None,
+            lifeline: None,
+            hung_up: false,
+            messages: PhantomData,
+        }
     }
 
     /// The shared memory under the link.
@@ -105,7 +125,11 @@ impl<Out: Serialize, In: DeserializeOwned> Link for End<Out, In> {
     type In = In;
 
     fn send(&mut self, message: Out) -> Result<(), SendError> {
-        self.send_quietly(&message)?;
+        match self.send_quietly(&message) {
+            // Nobody reads any more: without this a sender would try for ever.
+            Err(SendError::Full) if self.pause(Duration::ZERO) => return Err(SendError::Broken(LinkError::Closed)),
+            sent => sent?,
+        }
         // The only error is a counter at its maximum, which wakes as well.
         let _ = rustix::io::write(&self.wake_other, &1u64.to_ne_bytes());
         Ok(())
@@ -113,7 +137,7 @@ impl<Out: Serialize, In: DeserializeOwned> Link for End<Out, In> {
 
     fn receive(&mut self) -> Result<Option<In>, LinkError> {
         if !self.incoming.pop(&mut self.frame).map_err(LinkError::Ring)? {
-            return Ok(None);
+            return if self.hung_up { Err(LinkError::Closed) } else { Ok(None) };
         }
         if let Some(expected) = self.expected_protocol {
             match self.region.worker_protocol() {
@@ -128,10 +152,7 @@ impl<Out: Serialize, In: DeserializeOwned> Link for End<Out, In> {
     }
 
     fn wait(&mut self, timeout: Duration) {
-        let timeout = Timespec::try_from(timeout).ok();
-        let mut readable = [PollFd::new(&self.wake_me, PollFlags::IN)];
-        // An error (a signal) counts as a wake-up: the caller looks and waits again.
-        let _ = rustix::event::poll(&mut readable, timeout.as_ref());
+        self.hung_up = self.pause(timeout);
         self.drain();
     }
 }
@@ -142,6 +163,18 @@ impl<Out, In> End<Out, In> {
         let mut count = [0; 8];
         // The descriptor does not block: nothing to read is fine.
         let _: Result<usize, io::Error> = rustix::io::read(&self.wake_me, &mut count).map_err(Into::into);
+    }
+
+    /// Waits for a wake-up or the end of the other side; whether it was its end.
+    fn pause(&self, timeout: Duration) -> bool {
+        let timeout = Timespec::try_from(timeout).ok();
+        // Without a lifeline there is nothing that the second could report beyond the first.
+        let lifeline = self.lifeline.as_ref().map_or(self.wake_me.as_fd(), AsFd::as_fd);
+        let mut watched =
+            [PollFd::new(&self.wake_me, PollFlags::IN), PollFd::from_borrowed_fd(lifeline, PollFlags::empty())];
+        // An error (a signal) counts as a wake-up: the caller looks and waits again.
+        let _ = rustix::event::poll(&mut watched, timeout.as_ref());
+        !watched[1].revents().is_empty()
     }
 }
 

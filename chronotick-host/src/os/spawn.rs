@@ -32,7 +32,7 @@ pub struct Program {
     pub environment: Vec<(OsString, OsString)>,
     /// Descriptors that it inherits under the numbers that they have here; all others are closed.
     pub inherited: Vec<OwnedFd>,
-    /// Limit of its address space, in bytes.
+    /// Limit of its address space, in bytes. Like the next one it gives way to a lower one that this process has itself.
     pub memory_limit: u64,
     /// Limit of its descriptor numbers.
     pub file_limit: u64,
@@ -60,7 +60,8 @@ impl Program {
             (Resource::Nofile, self.file_limit),
             (Resource::Fsize, 0),
             (Resource::Core, 0),
-        ];
+        ]
+        .map(|(resource, wanted)| (resource, within_own(resource, wanted)));
         let mut command = Command::new(&self.path);
         command
             .args(&self.arguments)
@@ -74,7 +75,7 @@ impl Program {
         // SAFETY: between fork and exec only async-signal-safe calls are made: system calls without allocation or locks.
         unsafe {
             command.pre_exec(move || {
-                rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+                end_with_parent()?;
                 // The parent may have died before the line above took effect.
                 if rustix::process::getppid() != Some(parent) {
                     return Err(io::Error::from_raw_os_error(libc::ESRCH));
@@ -92,6 +93,19 @@ impl Program {
         }
         Ok(Child { process, stderr: VecDeque::new(), exited: None })
     }
+}
+
+/// Asks the kernel to kill this process when the thread that started it ends.
+///
+/// A start asks for it as well, but the kernel forgets that when the program has capabilities or another owner of its own:
+/// a program that must not outlive its parent asks again.
+pub fn end_with_parent() -> io::Result<()> {
+    Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?)
+}
+
+/// `wanted`, or this process's own limit where that is lower: raising it again is a privilege.
+fn within_own(resource: Resource, wanted: u64) -> u64 {
+    rustix::process::getrlimit(resource).maximum.map_or(wanted, |own| own.min(wanted))
 }
 
 /// Marks everything from descriptor 3 on close-on-exec, except `kept`, which is marked to stay.
@@ -253,7 +267,7 @@ fn on_spawning_thread<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'stati
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::path::Path;
 
     use super::*;
 
@@ -270,14 +284,8 @@ mod tests {
     }
 
     fn end_of(child: &mut Child) -> ExitStatus {
-        let limit = Instant::now() + Duration::from_secs(10);
-        loop {
-            if let Some(status) = child.exited() {
-                return status;
-            }
-            assert!(Instant::now() < limit, "the child does not end");
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        child.process.wait().unwrap();
+        child.exited().unwrap()
     }
 
     #[test]
@@ -307,12 +315,24 @@ mod tests {
 
     #[test]
     fn a_child_survives_the_thread_that_asked_for_it_but_not_its_handle() {
-        let mut child = std::thread::spawn(|| shell("while :; do sleep 1; done", Vec::new())).join().unwrap();
-        std::thread::sleep(Duration::from_millis(50));
-        assert!(child.exited().is_none());
+        let (asked, question) = rustix::pipe::pipe().unwrap();
+        // Answers every line until it is killed, or nobody can ask any more.
+        let script = format!("while read -r word; do echo $word >&2; done </proc/self/fd/{}", asked.as_raw_fd());
+        let asking = std::thread::spawn(move || (shell(&script, vec![asked]), rustix::thread::gettid()));
+        let (mut child, thread) = asking.join().unwrap();
+        // Its parent-death signal would be sent by the time that the thread is gone, which is after it was joined.
+        while Path::new(&format!("/proc/self/task/{thread}")).exists() {
+            std::thread::yield_now();
+        }
+        rustix::io::write(&question, b"alive\n").unwrap();
+        let stderr = child.process.stderr.as_ref().unwrap();
+        let mut answered = [rustix::event::PollFd::new(stderr, rustix::event::PollFlags::IN)];
+        rustix::event::poll(&mut answered, None).unwrap();
+        assert_eq!(child.exited(), None);
+        assert_eq!(child.last_words().as_deref(), Some("alive"));
         let pid = child.pid();
         drop(child);
-        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+        assert!(!Path::new(&format!("/proc/{pid}")).exists());
     }
 
     #[test]

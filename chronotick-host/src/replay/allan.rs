@@ -11,24 +11,31 @@
 //! **Weaknesses.** The noise of the network is part of what is measured: it falls with `1/tau` and covers the oscillator below
 //! the averaging time where the curve turns. Interpolation lowers the first points somewhat.
 
-use serde::Serialize;
+use chronotick_core::stability::StabilityPoint;
+use serde::{Deserialize, Serialize};
 
 /// Neighbours further apart than this many grid steps have no phase between them.
 const GAP: f64 = 4.0;
 /// Grid points at most; longer recordings get a coarser grid.
 const MOST: f64 = 1e6;
 /// Fewer triples than this make no point.
-const FEWEST: usize = 8;
+const FEWEST: u32 = 8;
 
 /// The deviation at one averaging time.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AllanPoint {
     /// Averaging time, in s.
     pub tau_s: f64,
     /// Overlapping Allan deviation of the relative frequency (s/s).
     pub deviation: f64,
     /// Triples behind it; neighbouring ones overlap.
-    pub triples: usize,
+    pub triples: u32,
+}
+
+impl From<StabilityPoint> for AllanPoint {
+    fn from(point: StabilityPoint) -> Self {
+        Self { tau_s: point.tau.as_secs_f64(), deviation: point.deviation, triples: point.triples }
+    }
 }
 
 /// The overlapping Allan deviation at octave-spaced averaging times of `points` (instant and phase, both in s; instants
@@ -57,7 +64,7 @@ pub fn overlapping(phase: &[f64], tau0: f64) -> Vec<AllanPoint> {
             break;
         }
         let tau_s = m as f64 * tau0;
-        let deviation = (sum / (2.0 * triples as f64)).sqrt() / tau_s;
+        let deviation = (sum / (2.0 * f64::from(triples))).sqrt() / tau_s;
         found.push(AllanPoint { tau_s, deviation, triples });
         m *= 2;
     }

@@ -9,7 +9,7 @@ use chronotick_core::pipeline::Pipeline;
 use chronotick_core::sample::Sample;
 use chronotick_core::units::Span;
 
-use super::Prediction;
+use super::{Prediction, quantile};
 
 /// Measures per horizon.
 #[derive(Clone, Debug, Default)]
@@ -104,12 +104,11 @@ impl Tally {
     #[allow(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
     fn figures(&self) -> HorizonMeasures {
         let mut errors = self.errors.clone();
-        errors.sort_by(f64::total_cmp);
         let n = errors.len() as f64;
         HorizonMeasures {
             horizon: self.horizon,
             compared: errors.len(),
-            median_abs_error: errors.get(errors.len() / 2).copied().unwrap_or(f64::NAN),
+            median_abs_error: quantile(&mut errors, 0.5),
             inside: self.inside as f64 / n,
             interval_width: self.interval / n,
             bound_width: self.bound / n,

@@ -42,6 +42,13 @@ impl Forecaster for NoForecaster {
     }
 }
 
+/// The value that `share` of `values`, which it sorts, are below; NaN of nothing.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rank below the length")]
+pub(crate) fn quantile(values: &mut [f64], share: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get((share * values.len() as f64) as usize).or(values.last()).copied().unwrap_or(f64::NAN)
+}
+
 #[cfg(feature = "inference")]
 impl Forecaster for crate::worker::inference::Forecasters {
     fn answer(&mut self, request: &ForecastRequest) -> Option<Forecast> {
@@ -141,6 +148,9 @@ pub struct Summary {
 /// Runs `samples` through a fresh pipeline and writes the predictions, header first, to `out`.
 ///
 /// `seen` is shown every prediction, in the order written.
+///
+/// # Errors
+/// When `out` cannot be written to.
 pub fn replay(
     samples: &[Sample],
     options: &Options,

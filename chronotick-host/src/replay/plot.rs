@@ -27,6 +27,9 @@ impl std::error::Error for PlotError {}
 ///
 /// A clock that runs at several ppm leaves the page within minutes, so everything is drawn relative to the straight line
 /// through the first and the last served point.
+///
+/// # Errors
+/// When the file cannot be written.
 pub fn plot(samples: &[Sample], served: &[Prediction], title: &str, out: &Path) -> Result<(), PlotError> {
     let (Some(first), Some(last)) = (served.first(), served.last()) else {
         return Err(PlotError("there is no prediction to draw; lower --warmup".to_owned()));

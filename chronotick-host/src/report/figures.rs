@@ -7,6 +7,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use super::{HorizonFigures, Point, Report};
+use crate::replay::quantile;
 
 /// Stand-ins and what they become. None is a colour that anybody would draw with.
 const INK: RGBColor = RGBColor(1, 2, 3);
@@ -359,7 +360,7 @@ struct Unit {
 impl Unit {
     fn of(widths: impl Iterator<Item = f64>) -> Self {
         let mut widths: Vec<f64> = widths.filter(|width| width.is_finite()).collect();
-        match super::gather::quantile(&mut widths, 0.5) {
+        match quantile(&mut widths, 0.5) {
             usual if usual > 2e-3 => Self { scale: 1e3, name: "ms" },
             usual if usual < 2e-7 => Self { scale: 1e9, name: "ns" },
             _ => Self { scale: 1e6, name: "us" },

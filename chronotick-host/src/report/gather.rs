@@ -8,7 +8,7 @@ use super::course::Course;
 use super::witness::{Baseline, Witness};
 use super::{BaselineFigures, Coverage, HorizonFigures, Kind, Options, Point, Report, SourceFigures};
 use crate::replay::allan::of_points;
-use crate::replay::{Forecaster, NoForecaster};
+use crate::replay::{Forecaster, NoForecaster, quantile};
 use crate::trace::Trace;
 
 /// Nominal coverages, and the normal quantiles that scale a 95 % interval to them.
@@ -55,13 +55,13 @@ struct Tally {
     rivals: Vec<Errors>,
 }
 
-/// Replays `trace` and judges it. `truth` has instants and true offsets in ns; `progress` is told the rows done.
+/// Replays `trace` and judges it. `truth` has instants and true offsets, ascending; `progress` is told the rows done.
 ///
 /// # Errors
 /// [`TooShort`].
 pub fn gather(
     trace: &Trace,
-    truth: Option<&[(i64, i64)]>,
+    truth: Option<&[(Timestamp<Local>, Offset)]>,
     options: &Options,
     forecaster: &mut dyn Forecaster,
     mut progress: impl FnMut(usize),
@@ -139,7 +139,7 @@ pub fn gather(
         (at.since(first.local).as_secs_f64(), offset.since(first.offset).as_secs_f64())
     };
     let phases: Vec<(f64, f64)> = match truth {
-        Some(truth) => truth.iter().map(|&(at, x)| phase(Timestamp::from_nanos(at), Offset::from_nanos(x))).collect(),
+        Some(truth) => truth.iter().map(|&(at, offset)| phase(at, offset)).collect(),
         None => used.iter().map(|s| phase(s.local, s.offset)).collect(),
     };
     let horizons = options.horizons.iter().zip(tallies).map(|(&horizon, tally)| figures_of(horizon, tally)).collect();
@@ -239,13 +239,6 @@ fn sources(trace: &Trace) -> Vec<SourceFigures> {
 /// In s; infinite when nothing is known.
 fn known(half: Span) -> f64 {
     if half == Span::MAX { f64::INFINITY } else { half.as_secs_f64() }
-}
-
-/// NaN of nothing.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rank below the length")]
-pub(super) fn quantile(values: &mut [f64], share: f64) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get((share * values.len() as f64) as usize).or(values.last()).copied().unwrap_or(f64::NAN)
 }
 
 /// Least squares; `None` where the temperature never changes by a degree.

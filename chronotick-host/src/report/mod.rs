@@ -236,8 +236,7 @@ mod tests {
 
     fn report(seed: u64, known: bool) -> Report {
         let recording = World::new(&Kind::RoomLan.params(seed), seed).record(6.0 * 3600.0);
-        let truth: Vec<(i64, i64)> =
-            recording.truth.iter().map(|t| (t.local.as_nanos(), t.offset.as_nanos())).collect();
+        let truth: Vec<_> = recording.truth.iter().map(|t| (t.local, t.offset)).collect();
         let mut samples = recording.samples;
         // An hour without the network.
         samples.retain(|s| !(7200..10_800).contains(&(s.local.as_nanos() / 1_000_000_000)));

@@ -19,8 +19,8 @@ const GAP: f64 = 6.0;
 /// Knows the offset in hindsight.
 pub(super) struct Witness<'a> {
     samples: &'a [Sample],
-    /// The true offsets, where they are known: instants in ns, ascending.
-    truth: Option<&'a [(i64, i64)]>,
+    /// The true offsets, where they are known, ascending.
+    truth: Option<&'a [(Timestamp<Local>, Offset)]>,
     /// Usual interval between exchanges, in s.
     spacing: f64,
 }
@@ -36,7 +36,7 @@ pub(super) struct Testimony {
 }
 
 impl<'a> Witness<'a> {
-    pub(super) fn new(samples: &'a [Sample], truth: Option<&'a [(i64, i64)]>) -> Self {
+    pub(super) fn new(samples: &'a [Sample], truth: Option<&'a [(Timestamp<Local>, Offset)]>) -> Self {
         let mut steps: Vec<f64> =
             samples.windows(2).map(|pair| pair[1].local.since(pair[0].local).as_secs_f64()).collect();
         steps.sort_by(f64::total_cmp);
@@ -50,14 +50,14 @@ impl<'a> Witness<'a> {
     /// The offset at `at`, if enough was heard around it.
     pub(super) fn at(&self, at: Timestamp<Local>) -> Option<Testimony> {
         if let Some(truth) = self.truth {
-            let next = truth.partition_point(|&(local, _)| local < at.as_nanos());
+            let next = truth.partition_point(|&(local, _)| local < at);
             let (after, before) = (truth.get(next)?, truth.get(next.saturating_sub(1))?);
-            let share = match after.0 - before.0 {
-                0 => 0.0,
-                gap => (at.as_nanos() - before.0) as f64 / gap as f64,
+            let share = match after.0.since(before.0) {
+                Span::ZERO => 0.0,
+                gap => at.since(before.0).as_nanos() as f64 / gap.as_nanos() as f64,
             };
-            let moved = Offset::from_nanos(after.1).since(Offset::from_nanos(before.1)).as_secs_f64() * share;
-            let offset = Offset::from_nanos(before.1).saturating_add(Span::from_secs_f64(moved));
+            let moved = after.1.since(before.1).as_secs_f64() * share;
+            let offset = before.1.saturating_add(Span::from_secs_f64(moved));
             return Some(Testimony { offset, deviation: 0.0, bound: 0.0 });
         }
         let next = self.samples.partition_point(|s| s.local < at);
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_known_truth_takes_its_place() {
-        let truth = [(0, 100), (1_000, 300)];
+        let truth = [(0, 100), (1_000, 300)].map(|(at, x)| (Timestamp::from_nanos(at), Offset::from_nanos(x)));
         let witness = Witness::new(&[], Some(&truth));
         let found = witness.at(Timestamp::from_nanos(500)).map(|t| t.offset.as_nanos());
         assert_eq!(found, Some(200));

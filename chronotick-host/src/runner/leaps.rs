@@ -1,6 +1,6 @@
 //! Leap seconds: who announces one, when it comes, and what that means for what is served.
 
-use chronotick_core::leap::{self, LeapSecond, Policy};
+use chronotick_core::leap::{self, Announcement, LeapSecond, Policy};
 use chronotick_core::selection::Verdict;
 use chronotick_core::units::{Local, Timestamp, Utc};
 
@@ -51,12 +51,12 @@ impl Runner {
     }
 }
 
-/// What a source says of the end of this UTC day: nothing, that no leap second comes, or which one.
-pub(super) fn heard(leap: Option<Leap>) -> Option<Option<LeapSecond>> {
+/// What a source whose leap indicator is `leap`, if it has one, says of the end of this UTC day.
+pub(super) fn heard(leap: Option<Leap>) -> Announcement {
     match leap {
-        None | Some(Leap::Unsynchronised) => None,
-        Some(Leap::None) => Some(None),
-        Some(Leap::Insert) => Some(Some(LeapSecond::Insert)),
-        Some(Leap::Delete) => Some(Some(LeapSecond::Delete)),
+        None | Some(Leap::Unsynchronised) => Announcement::Unknown,
+        Some(Leap::None) => Announcement::NoLeap,
+        Some(Leap::Insert) => Announcement::Leap(LeapSecond::Insert),
+        Some(Leap::Delete) => Announcement::Leap(LeapSecond::Delete),
     }
 }

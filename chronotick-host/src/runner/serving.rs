@@ -22,7 +22,6 @@ impl Runner {
             self.listen_again();
         }
         self.published = Instant::now();
-        let Some(record) = record else { return Ok(()) };
         if record.tier != self.tier {
             tracing::info!(from = %self.tier, to = %record.tier, reason = %record.reason, "tier");
             self.journal.push(Event::Tier(journal::TierChange {

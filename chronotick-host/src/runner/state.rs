@@ -6,8 +6,9 @@ use chronotick_core::{Reason, SourceId, Tier};
 
 use super::Runner;
 use super::source::Source;
-use super::status::{self, Forecasts, SourceStatus, Stability, Status};
+use super::status::{self, Forecasts, SourceStatus, Status};
 use crate::feed::ChronySock;
+use crate::replay::allan::AllanPoint;
 use crate::supervisor::Supervisor;
 
 impl Runner {
@@ -19,7 +20,7 @@ impl Runner {
         let settled: u64 = sources.iter().map(|s| s.counts.accepted + s.counts.refused + s.counts.lost).sum();
         let accepted: u64 = sources.iter().map(|s| s.counts.accepted).sum();
         let counts = self.pipeline.counts();
-        let record = self.publisher.record().and_then(|record| record.advance(now).into());
+        let record = self.publisher.record().map(|record| record.advance(now));
         let synchronised = record.filter(|record| record.tier != Tier::Raw);
         Status {
             tier: record.map_or(Tier::Raw, |record| record.tier),
@@ -37,7 +38,7 @@ impl Runner {
             success_rate: if settled == 0 { 1.0 } else { accepted as f64 / settled as f64 },
             uptime_s: self.started.elapsed().as_secs_f64(),
             rate_ppm: self.pipeline.rate().as_ppm(),
-            allan_deviation: self.stability.points().map(Stability::from).collect(),
+            allan_deviation: self.stability.points().map(AllanPoint::from).collect(),
             offset_ns: synchronised.map(|record| record.utc.offset_from(record.at).as_nanos()),
             interval95_ns: record.filter(|r| r.interval.is_known()).map(|r| r.interval.half_width().as_nanos()),
             bound_ns: record.filter(|r| r.bound.is_bounded()).map(|r| r.bound.half_width().as_nanos()),

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use chronotick_core::estimator::Family;
 use chronotick_core::fusion::HORIZONS;
-use chronotick_core::stability::StabilityPoint;
 use chronotick_core::{Pipeline, Tier};
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -18,6 +17,7 @@ use super::coverage::Coverage;
 use super::socket::{PageSocket, connect, foreign, unreadable};
 use crate::error::{Error, Kind};
 use crate::ntp::client::Counts;
+use crate::replay::allan::AllanPoint;
 
 /// How long an answer is waited for, and by whoever can do without one.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -54,7 +54,7 @@ pub struct Status {
     pub rate_ppm: f64,
     /// How stable the oscillator is, by averaging time.
     #[serde(default)]
-    pub allan_deviation: Vec<Stability>,
+    pub allan_deviation: Vec<AllanPoint>,
     /// Served offset; `null` in tier raw.
     pub offset_ns: Option<i64>,
     /// Half-width of the 95 % interval; `null` when unknown.
@@ -87,23 +87,6 @@ pub struct Status {
 /// A path as JSON can hold it: one that is not UTF-8 is no reason to say nothing.
 pub(crate) fn as_text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&path.display())
-}
-
-/// Overlapping Allan deviation at one averaging time.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Stability {
-    /// Averaging time, in s.
-    pub tau_s: f64,
-    /// Deviation of the relative frequency, s/s.
-    pub deviation: f64,
-    /// Triples of phases behind it; neighbouring ones overlap.
-    pub triples: u32,
-}
-
-impl From<StabilityPoint> for Stability {
-    fn from(point: StabilityPoint) -> Self {
-        Self { tau_s: point.tau.as_secs_f64(), deviation: point.deviation, triples: point.triples }
-    }
 }
 
 /// What became of the questions to the models.

@@ -37,7 +37,8 @@ pub struct WorkerConfig {
     pub cpu_affinity: Affinity,
     /// Its niceness, 0 to 19.
     pub nice: u8,
-    /// Whether it runs only when nothing else wants the core (SCHED_IDLE).
+    /// Whether it runs only when nothing else wants the core (SCHED_IDLE). The time-outs of its start and of its heartbeats are
+    /// sixty times as long then.
     pub idle: bool,
     /// Limit of its address space, in MiB.
     pub memory_mib: u32,

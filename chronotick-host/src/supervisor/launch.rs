@@ -106,7 +106,7 @@ fn launch_process(config: &WorkerConfig, boot: Boot) -> Result<(ServiceLink, Bod
 /// Where the worker's executable is.
 fn find_executable(configured: Option<&Path>) -> Result<PathBuf, String> {
     let named = configured
-        .map(|path| (path.to_path_buf(), "worker.path"))
+        .map(|path| (path.to_path_buf(), "WorkerConfig::path"))
         .or_else(|| std::env::var_os(WORKER_VARIABLE).map(|path| (PathBuf::from(path), WORKER_VARIABLE)));
     if let Some((path, origin)) = named {
         let path = std::path::absolute(&path).unwrap_or(path);
@@ -130,7 +130,7 @@ fn find_executable(configured: Option<&Path>) -> Result<PathBuf, String> {
         .ok_or_else(|| {
             format!(
                 "worker binary not found: no {name} beside this program or on the PATH; \
-                 set worker.path or {WORKER_VARIABLE}, or call chronotick_host::worker::hook() first in main"
+                 name it in {WORKER_VARIABLE}, or call chronotick_host::worker::hook() first in main"
             )
         })
 }

@@ -36,6 +36,9 @@ const MAX_OPEN: usize = 8;
 const MAX_REPLIES: usize = 64;
 /// How long a worker has to end by itself when told to stop.
 const STOP_GRACE: Duration = Duration::from_millis(500);
+/// How many times as long a worker that runs only when nothing else wants the core may take to get ready and to answer a
+/// heartbeat: beside one busy process the kernel leaves it a third of a percent, and its start takes a minute.
+const IDLE_PATIENCE: u32 = 60;
 
 /// Runs one worker.
 pub struct Supervisor {
@@ -126,8 +129,12 @@ impl fmt::Debug for Supervisor {
 
 impl Supervisor {
     /// Starts a worker. A worker that cannot be started is a state with a reason, and tried again.
-    pub fn start(config: WorkerConfig) -> Self {
+    pub fn start(mut config: WorkerConfig) -> Self {
         let now = Instant::now();
+        if config.idle {
+            config.start_timeout = config.start_timeout.saturating_mul(IDLE_PATIENCE);
+            config.heartbeat_timeout = config.heartbeat_timeout.saturating_mul(IDLE_PATIENCE);
+        }
         let state = match config.mode {
             Mode::Off => State::Off,
             Mode::Process | Mode::Thread => State::Paused { until: now },
@@ -255,6 +262,11 @@ impl Supervisor {
                 }
             };
             match reply {
+                // Told once: a worker that repeats it would have its texts logged without end.
+                Reply::Ready(_) if running.ready.is_some() => {
+                    self.counters.corrupt += 1;
+                    return Err(Failure::new("it reported its set-up twice"));
+                }
                 Reply::Ready(ready) => {
                     let ready = trusted(*ready);
                     for model in &ready.models {
@@ -385,12 +397,11 @@ impl Supervisor {
     /// When this process itself was stopped or suspended, the worker's silence meanwhile says nothing about it.
     fn forgive_own_pause(&mut self, now: Instant) {
         let gap = now.saturating_duration_since(std::mem::replace(&mut self.last_poll, now));
-        if gap * 2 < self.config.heartbeat_timeout {
-            return;
-        }
+        // What passes between two polls of a caller that keeps to once a second does count.
+        let pause = gap.saturating_sub(self.config.heartbeat_timeout / 2);
         if let State::Running(running) = &mut self.state {
-            running.started += if running.ready.is_none() { gap } else { Duration::ZERO };
-            running.ping = running.ping.map(|(number, _)| (number, now));
+            running.started += if running.ready.is_none() { pause } else { Duration::ZERO };
+            running.ping = running.ping.map(|(number, sent)| (number, sent + pause));
         }
     }
 }
@@ -413,4 +424,98 @@ fn trusted(mut ready: Ready) -> Ready {
         }
     }
     ready
+}
+
+#[cfg(all(test, feature = "inference"))]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::link::Link;
+    use crate::link::thread::{WorkerEnd, pair};
+
+    /// A supervisor at whose clock the test sits, and the worker's end of its link.
+    struct Bench {
+        /// The worker's body lives until this is dropped, which is before the supervisor waits for its end.
+        _alive: mpsc::Sender<()>,
+        worker: WorkerEnd,
+        supervisor: Supervisor,
+        started: Instant,
+    }
+
+    impl Bench {
+        fn new(idle: bool) -> Self {
+            let config = WorkerConfig { mode: Mode::Off, idle, ..WorkerConfig::default() };
+            let mut supervisor = Supervisor::start(config);
+            let (service, worker) = pair();
+            let (alive, ended) = mpsc::channel();
+            let started = supervisor.last_poll;
+            supervisor.state = State::Running(Box::new(Running {
+                link: Box::new(service),
+                // Nothing is ever sent: it waits for the other end to go.
+                body: Body::Thread(std::thread::spawn(move || _ = ended.recv())),
+                started,
+                ready: None,
+                ping: None,
+                last_ping: started,
+                pings: 0,
+            }));
+            Self { _alive: alive, worker, supervisor, started }
+        }
+
+        fn ready(mut self) -> Self {
+            self.reports();
+            self.poll(0);
+            assert!(self.supervisor.alive());
+            self
+        }
+
+        fn reports(&mut self) {
+            assert_eq!(self.worker.send(Reply::Ready(Box::default())), Ok(()));
+        }
+
+        /// Why the worker was replaced, if it was, by `second`.
+        fn poll(&mut self, second: u64) -> Option<&str> {
+            assert_eq!(self.supervisor.poll(self.started + Duration::from_secs(second)), None);
+            self.supervisor.counters.last_reason.as_deref()
+        }
+
+        /// Polls once a second, as the service does, to the second in which the worker is replaced.
+        fn replaced(&mut self, limit: u64) -> Option<(u64, String)> {
+            (1..=limit).find_map(|second| self.poll(second).map(|reason| (second, reason.to_owned())))
+        }
+    }
+
+    #[test]
+    fn a_set_up_reported_twice_breaks_the_link() {
+        let mut bench = Bench::new(false).ready();
+        bench.reports();
+        assert_eq!(bench.poll(0), Some("it reported its set-up twice"));
+        assert_eq!(bench.supervisor.counters.corrupt, 1);
+        assert!(!bench.supervisor.alive());
+    }
+
+    #[test]
+    fn a_service_that_looks_once_a_second_notices_silence() {
+        assert_eq!(Bench::new(false).replaced(20), Some((11, "not ready in time".to_owned())));
+        assert_eq!(Bench::new(false).ready().replaced(20), Some((4, "no sign of life".to_owned())));
+    }
+
+    #[test]
+    fn a_pause_of_the_service_is_not_the_workers_silence() {
+        let mut starting = Bench::new(false);
+        assert_eq!(starting.poll(3600), None);
+        let mut bench = Bench::new(false).ready();
+        // A heartbeat is sent, and nothing runs for an hour.
+        for second in [1, 3600, 3601] {
+            assert_eq!(bench.poll(second), None);
+        }
+        assert_eq!(bench.poll(3602), Some("no sign of life"), "it had its time since");
+    }
+
+    #[test]
+    fn a_worker_that_gives_way_to_everything_has_longer() {
+        assert_eq!(Bench::new(true).replaced(1000), Some((601, "not ready in time".to_owned())));
+        assert_eq!(Bench::new(true).ready().replaced(1000), Some((122, "no sign of life".to_owned())));
+    }
 }

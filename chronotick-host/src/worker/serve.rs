@@ -1,5 +1,6 @@
 //! The worker's life: attach, set up, seal, load, then answer until told to stop.
 
+use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use crate::link::process::{Handover, WorkerEnd};
 use crate::link::{Boot, Link, LinkError, Order, Ready, Reply, SendError};
 use crate::os::{affinity, sandbox, spawn};
 
-/// How long it sleeps when nobody wakes it. Only a safety net: its parent's death kills it.
+/// How long it sleeps when nobody wakes it. Only a safety net: what is sent wakes it, and so does the end of the service.
 const NAP: Duration = Duration::from_secs(5);
 /// How long a fresh worker waits for its first order.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -21,13 +22,16 @@ pub fn main() -> i32 {
         eprintln!("chronotick: the worker is started by the daemon; to start the daemon: chronotick run");
         return 2;
     }
+    // Where the kernel cannot promise it, the link still notices that the service is gone: it only takes until the next wait.
+    let _ = spawn::end_with_parent();
     // The service reads standard error but waits for nobody, so neither does this side.
     let _ = spawn::set_nonblocking(std::io::stderr());
     let outcome = attach().and_then(|mut link| run(&mut link).map_err(|error| error.to_string()));
     match outcome {
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("{error}");
+            // The service may be gone, and nobody reads.
+            let _ = writeln!(std::io::stderr(), "{error}");
             1
         }
     }
@@ -40,7 +44,8 @@ pub fn main() -> i32 {
 pub fn attach() -> Result<WorkerEnd, String> {
     let link = std::env::var(LINK_VARIABLE).map_err(|_| format!("{LINK_VARIABLE} is not set"))?;
     let handover = handover(&link).ok_or_else(|| format!("{LINK_VARIABLE}={link}: not three open descriptors"))?;
-    WorkerEnd::attach(handover).map_err(|error| error.to_string())
+    let link = WorkerEnd::attach(handover).map_err(|error| error.to_string())?;
+    Ok(link.until_hung_up(std::io::stderr()))
 }
 
 /// Answers orders on `link` until told to stop or until the link breaks.
@@ -85,15 +90,22 @@ fn run(link: &mut WorkerEnd) -> Result<(), LinkError> {
     let cpu_affinity = affinity::current();
     // The files are read before the seal and parsed behind it: a malicious model meets a process that can do nothing.
     let files = Forecasters::read(boot.models.as_deref().map(Path::new));
-    // tract asks the kernel for the sizes of the caches, once and when it first needs them: that has to be before the seal.
-    let caches = tract_core::tract_linalg::cache::cache_info();
-    let _ = (caches, tract_core::tract_linalg::cache::last_level_cache());
+    probe_machine();
     let sandbox = if boot.sandbox { sandbox::seal() } else { sandbox::Sandbox::default() };
     let mut forecasters = Forecasters::from_files(files);
     affinity::trim_memory();
     let models = forecasters.states();
     deliver(link, Reply::Ready(Box::new(Ready { cpu_affinity, warnings, sandbox, models })))?;
     serve(link, &mut forecasters)
+}
+
+/// Has tract learn about the processor, which it does once and when it first needs to know: that has to be before the seal.
+///
+/// It reads files: /sys for the sizes of the caches, and on ARM /proc/cpuinfo for the instruction set, which x86-64 tells without
+/// one. So a worker that starts on one processor is no proof for another: tract-linalg, the only part that reads, has to be read.
+fn probe_machine() {
+    use tract_core::tract_linalg::{cache, isa};
+    let _ = (cache::cache_info(), cache::last_level_cache(), isa::native());
 }
 
 fn first_order(link: &mut WorkerEnd) -> Result<Boot, LinkError> {

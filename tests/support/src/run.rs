@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use chronotick_core::fallback::{Reason, Tier};
 use chronotick_core::forecast::Forecast;
-use chronotick_core::leap::{Event, Leaps, Policy};
+use chronotick_core::leap::{Announcement, Event, Leaps, Policy};
 use chronotick_core::pipeline::{Config, Pipeline};
 use chronotick_core::sample::{Sample, SampleError};
 use chronotick_core::selection::Verdict;
@@ -267,7 +267,7 @@ impl Run<'_> {
         }
         for _ in 0..=u32::from(twice) {
             let place = self.inbox.partition_point(|heard| heard.at <= arrives);
-            self.inbox.insert(place, Heard { at: arrives, sample, leap: None });
+            self.inbox.insert(place, Heard { at: arrives, sample, leap: Announcement::Unknown });
         }
     }
 

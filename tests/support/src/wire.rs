@@ -3,7 +3,7 @@
 //! Servers answer with the time, send kisses of death, announce leap seconds and say that they are not synchronised; packets
 //! arrive twice, again much later, from somebody else, and as rubbish. What the client makes of them goes to the core.
 
-use chronotick_core::leap::LeapSecond;
+use chronotick_core::leap::{Announcement, LeapSecond};
 use chronotick_core::sample::{Sample, SourceId};
 use chronotick_core::units::{Local, Span, Temperature, Timestamp, Utc};
 use chronotick_host::ntp::client::{Association, Refusal, Request, Settings};
@@ -54,8 +54,8 @@ pub struct Heard {
     pub at: Timestamp<Local>,
     /// What it measured.
     pub sample: Sample,
-    /// What its server says of leap seconds, `None` if it does not know.
-    pub leap: Option<Option<LeapSecond>>,
+    /// What its server says of leap seconds.
+    pub leap: Announcement,
 }
 
 /// The true offset over a step of the world, with the epoch: linear.
@@ -182,10 +182,10 @@ impl Wire {
         }
         let exchange = peer.association.poll_exchange()?;
         let leap = match exchange.leap {
-            Leap::None => Some(None),
-            Leap::Insert => Some(Some(LeapSecond::Insert)),
-            Leap::Delete => Some(Some(LeapSecond::Delete)),
-            Leap::Unsynchronised => None,
+            Leap::None => Announcement::NoLeap,
+            Leap::Insert => Announcement::Leap(LeapSecond::Insert),
+            Leap::Delete => Announcement::Leap(LeapSecond::Delete),
+            Leap::Unsynchronised => Announcement::Unknown,
         };
         Some(Heard { at: now, sample: exchange.to_sample(SourceId(0), None), leap })
     }

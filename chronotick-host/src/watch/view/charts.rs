@@ -9,6 +9,7 @@ use ratatui::widgets::{Axis, Block, Borders, Chart, Dataset, GraphType, Paragrap
 
 use super::super::state::State;
 use super::Look;
+use crate::replay::quantile;
 use crate::words;
 
 /// The served offset less the straight line that fits it best, with both uncertainties.
@@ -68,9 +69,10 @@ pub(super) fn residuals(frame: &mut Frame<'_>, area: Rect, state: &State, look: 
         judged.iter().filter(|j| j.2.is_finite()).map(|&(t, _, half)| (t, sign * half)).collect()
     };
     let intervals = [side(1.0), side(-1.0)];
-    let typical = median(judged.iter().map(|j| j.2).filter(|half| half.is_finite()).collect()).unwrap_or(1.0);
+    let typical = usual(judged.iter().map(|j| j.2)).unwrap_or(1.0);
     // A single exchange far out must not flatten the rest.
-    let most = quantile(judged.iter().map(|j| j.1.abs()).collect(), 0.98).unwrap_or(1.0);
+    let mut misses: Vec<f64> = judged.iter().map(|j| j.1.abs()).collect();
+    let most = quantile(&mut misses, 0.98);
     let top = most.max(1.3 * typical).max(1.0) * 1.05;
     let mut datasets: Vec<_> = intervals.iter().map(|data| line(data, look.colour(Color::Cyan))).collect();
     datasets.push(Dataset::default().marker(Marker::Dot).style(look.colour(Color::Yellow)).data(&dots));
@@ -123,9 +125,9 @@ impl Curve {
         let common: f64 = shown.iter().map(|p| (p.t - mean_t) * (p.y - mean_y)).sum();
         let slope = if spread > 0.0 { common / spread } else { 0.0 };
         shown.iter_mut().for_each(|p| p.y -= mean_y + slope * (p.t - mean_t));
-        let usual = median(shown.iter().map(|p| p.interval).filter(|half| half.is_finite()).collect());
+        let interval = usual(shown.iter().map(|p| p.interval)).unwrap_or(1_000.0);
         let span = shown.first().map_or(0.0, |p| -p.t);
-        Some(Self { rate: slope * 1e-9, unit: (usual.unwrap_or(1_000.0) / 2.0).max(1.0), span, points: shown })
+        Some(Self { rate: slope * 1e-9, unit: (interval / 2.0).max(1.0), span, points: shown })
     }
 }
 
@@ -148,14 +150,10 @@ fn scatter(data: &[(f64, f64)], style: ratatui::style::Style) -> Dataset<'_> {
     Dataset::default().marker(Marker::Braille).graph_type(GraphType::Scatter).style(style).data(data)
 }
 
-fn median(values: Vec<f64>) -> Option<f64> {
-    quantile(values, 0.5)
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rank below the length")]
-fn quantile(mut values: Vec<f64>, share: f64) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    values.get((share * values.len() as f64) as usize).or(values.last()).copied()
+/// The median of those that are finite, if there is one.
+fn usual(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.filter(|value| value.is_finite()).collect();
+    (!values.is_empty()).then(|| quantile(&mut values, 0.5))
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "float to integer saturates")]
