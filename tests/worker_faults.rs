@@ -310,6 +310,17 @@ impl Drop for Apart {
     }
 }
 
+/// A process that is to end by itself, and where it does not is not left behind.
+struct Ending(u32);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if !is_dead(self.0) {
+            signal(self.0, Signal::KILL);
+        }
+    }
+}
+
 fn within(limit: Duration, what: &str, mut done: impl FnMut() -> bool) {
     let started = Instant::now();
     while !done() {
@@ -339,10 +350,10 @@ fn parent_killed_and_the_kernel_does_not_know_the_parent() {
     let mut apart = Apart::start(&workshop, "", r#""$0.real" worker & wait"#);
     let children = format!("/proc/{0}/task/{0}/children", apart.worker);
     let children = std::fs::read_to_string(children).expect("this kernel lists children");
-    let worker = children.trim().parse().expect("the shell has one child");
-    signal(worker, Signal::STOP);
+    let worker = Ending(children.trim().parse().expect("the shell has one child"));
+    signal(worker.0, Signal::STOP);
     apart.kill();
-    within(Duration::from_secs(1), "the end of the worker", || is_dead(worker));
+    within(Duration::from_secs(1), "the end of the worker", || is_dead(worker.0));
 }
 
 /// Where the service was gone before the worker could ask the kernel for anything, there is still the pipe between them.
@@ -362,12 +373,14 @@ fn parent_gone_unnoticed() {
         .stderr(process::Stdio::piped())
         .spawn()
         .expect("the worker starts");
+    let ending = Ending(worker.id());
     drop(handover);
     let models = Some(workshop.models().display().to_string());
     link.send(Order::Boot(Boot { models, sandbox: true, ..Boot::default() })).expect("the link is empty");
     within(PATIENCE, "the worker is ready", || matches!(link.receive(), Ok(Some(Reply::Ready(_)))));
     drop(worker.stderr.take());
-    within(Duration::from_secs(1), "the end of the worker", || worker.try_wait().is_ok_and(|end| end.is_some()));
+    within(Duration::from_secs(1), "the end of the worker", || is_dead(ending.0));
+    worker.wait().expect("it is ours");
 }
 
 /// A service that is allowed less than its worker would be hands on what it has: raising it again is a privilege.
