@@ -146,6 +146,12 @@ fn claims_a_huge_frame() {
 }
 
 #[test]
+fn reports_its_set_up_twice() {
+    let health = is_replaced("reports-twice", "it reported its set-up twice", |_| {});
+    assert!(health.corrupt >= repetitions());
+}
+
+#[test]
 fn speaks_another_version() {
     is_replaced("another-version", "the other side speaks worker protocol 99", |_| {});
 }
@@ -268,7 +274,6 @@ fn pinned_and_sealed_as_configured() {
 /// A service in a process of its own, which is killed when dropped.
 struct Apart {
     service: process::Child,
-    /// What it started as its worker.
     worker: u32,
 }
 
@@ -288,43 +293,39 @@ impl Apart {
             .spawn()
             .expect("the service starts");
         let mut apart = Self { service, worker: 0 };
-        within(PATIENCE, "the service has a worker", || {
+        in_patience("a worker", || {
             let pid = std::fs::read_to_string(workshop.folder().join("pid")).ok().and_then(|pid| pid.parse().ok());
             apart.worker = pid.unwrap_or(0);
             pid.is_some()
         });
-        assert!(!is_dead(apart.worker));
         apart
-    }
-
-    fn kill(&mut self) {
-        self.service.kill().expect("it runs");
-        self.service.wait().expect("it ends");
     }
 }
 
 impl Drop for Apart {
     fn drop(&mut self) {
-        // An error means that it was killed before.
+        // An error means that it has ended by itself.
         let _ = (self.service.kill(), self.service.wait());
     }
 }
 
-/// A process that is to end by itself, and where it does not is not left behind.
-struct Ending(u32);
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        if !is_dead(self.0) {
-            signal(self.0, Signal::KILL);
-        }
+/// A worker whose service is gone ends by itself. Where it does not, it is not left behind.
+fn ends(worker: u32) {
+    let started = Instant::now();
+    while !is_dead(worker) && started.elapsed() < Duration::from_secs(1) {
+        std::thread::sleep(Duration::from_millis(1));
     }
+    let ended = is_dead(worker);
+    if !ended {
+        signal(worker, Signal::KILL);
+    }
+    assert!(ended, "the worker outlives its service");
 }
 
-fn within(limit: Duration, what: &str, mut done: impl FnMut() -> bool) {
+fn in_patience(what: &str, mut done: impl FnMut() -> bool) {
     let started = Instant::now();
     while !done() {
-        assert!(started.elapsed() < limit, "not within {limit:?}: {what}");
+        assert!(started.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
         std::thread::sleep(Duration::from_millis(1));
     }
 }
@@ -335,9 +336,10 @@ fn parent_killed() {
     let _alone = alone();
     for n in 0..repetitions() {
         let workshop = Workshop::new(&format!("parent-{n}"), PROGRAM, "honest");
-        let mut apart = Apart::start(&workshop, "", r#"exec "$0.real" worker"#);
-        apart.kill();
-        within(Duration::from_secs(1), "the end of the worker", || is_dead(apart.worker));
+        let apart = Apart::start(&workshop, "", r#"exec "$0.real" worker"#);
+        let worker = apart.worker;
+        drop(apart);
+        ends(worker);
     }
 }
 
@@ -347,13 +349,12 @@ fn parent_killed() {
 fn parent_killed_and_the_kernel_does_not_know_the_parent() {
     let _alone = alone();
     let workshop = Workshop::new("forgotten", PROGRAM, "honest");
-    let mut apart = Apart::start(&workshop, "", r#""$0.real" worker & wait"#);
-    let children = format!("/proc/{0}/task/{0}/children", apart.worker);
-    let children = std::fs::read_to_string(children).expect("this kernel lists children");
-    let worker = Ending(children.trim().parse().expect("the shell has one child"));
-    signal(worker.0, Signal::STOP);
-    apart.kill();
-    within(Duration::from_secs(1), "the end of the worker", || is_dead(worker.0));
+    let apart = Apart::start(&workshop, "", r#""$0.real" worker & wait"#);
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", apart.worker)).expect("it runs");
+    let worker = children.trim().parse().expect("the shell has one child");
+    signal(worker, Signal::STOP);
+    drop(apart);
+    ends(worker);
 }
 
 /// Where the service was gone before the worker could ask the kernel for anything, there is still the pipe between them.
@@ -362,8 +363,7 @@ fn parent_gone_unnoticed() {
     let _alone = alone();
     let workshop = Workshop::new("gone", PROGRAM, "honest");
     let (mut link, handover) = ServiceEnd::create().expect("memory can be shared");
-    let handed = [&handover.region, &handover.wake_worker, &handover.wake_service];
-    let numbers = handed.map(|fd| {
+    let numbers = [&handover.region, &handover.wake_worker, &handover.wake_service].map(|fd| {
         rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty()).expect("it is open");
         fd.as_raw_fd().to_string()
     });
@@ -373,13 +373,11 @@ fn parent_gone_unnoticed() {
         .stderr(process::Stdio::piped())
         .spawn()
         .expect("the worker starts");
-    let ending = Ending(worker.id());
-    drop(handover);
     let models = Some(workshop.models().display().to_string());
     link.send(Order::Boot(Boot { models, sandbox: true, ..Boot::default() })).expect("the link is empty");
-    within(PATIENCE, "the worker is ready", || matches!(link.receive(), Ok(Some(Reply::Ready(_)))));
+    in_patience("the worker's report", || matches!(link.receive(), Ok(Some(Reply::Ready(_)))));
     drop(worker.stderr.take());
-    within(Duration::from_secs(1), "the end of the worker", || is_dead(ending.0));
+    ends(worker.id());
     worker.wait().expect("it is ours");
 }
 
@@ -431,6 +429,7 @@ fn a_hundred_of_every_quick_fault_leave_nothing() {
         ("exits-in-mid-frame", "a frame claims 2000 bytes, which is impossible"),
         ("garbage", "the peer's position in the ring is impossible"),
         ("huge-length", "a frame claims 4294967280 bytes, which is impossible"),
+        ("reports-twice", "it reported its set-up twice"),
         ("another-version", "the other side speaks worker protocol 99"),
         ("panics", "exited with code 101"),
         ("leaks", "killed by SIGABRT (abort)"),

@@ -125,6 +125,10 @@ impl Builder {
 
     /// Starts a daemon in this program. Where one already writes the page, that one is used.
     ///
+    /// The forecasts are computed in a process of their own: call [`worker::hook`](crate::worker::hook) first in `main`, or have the
+    /// `chronotick` command beside this program or on the `PATH`. Otherwise the clock works without forecasts, with the reason `the
+    /// forecast worker is not answering`.
+    ///
     /// # Errors
     /// The configuration cannot be used, or the page's folder cannot be written.
     ///
@@ -411,7 +415,7 @@ static CURRENT: AtomicUsize = AtomicUsize::new(0);
 static STARTED: Mutex<Option<ChronoTick>> = Mutex::new(None);
 
 /// Starts the program's clock: a daemon in this program, or the machine's where one runs. Called again, it changes nothing
-/// until [`stop`].
+/// until [`stop`]. For forecasts it needs what [`Builder::start`] says.
 ///
 /// ```
 /// # let here = chronotick_host::doc::offline();
