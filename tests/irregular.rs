@@ -77,9 +77,9 @@ fn an_outage_leaves_the_day_as_it_was() {
         // A quarter of an hour for the rate to be found again.
         let hour = (now % DAY - HOUR / 4) / HOUR;
         let case = match now / DAY {
-            3 if hour >= 3 && hour < 5 => 0,
-            4 if hour >= 3 && hour < 5 => 1,
-            5 if hour >= 2 && hour < 4 => 2,
+            3 if (3..5).contains(&hour) => 0,
+            4 if (3..5).contains(&hour) => 1,
+            5 if (2..4).contains(&hour) => 2,
             _ => continue,
         };
         worst[case] = worst[case].max(forecast(&pipeline, now, 14_400, truth).0);
