@@ -48,14 +48,14 @@ pub struct Selection<const S: usize> {
     votes: [Option<Vote>; S],
     /// How many sources there are to hear.
     expected: usize,
-    /// When the first was heard.
+    /// When the first was heard, since the start or since all had been silent.
     first: Option<Timestamp<Local>>,
     /// How long to wait for the others, at most, and whether that is over.
     wait: Span,
     opened: bool,
     /// Whether fewer than a majority of the expected sources had been heard at the last vote.
     short: bool,
-    /// The most sources that had been heard when a majority decided, in the first [`YOUNG`].
+    /// The most sources that had been heard when a majority decided, within [`YOUNG`] of the first.
     electorate: usize,
 }
 
@@ -199,7 +199,7 @@ impl<const S: usize> Selection<S> {
         self.short
     }
 
-    /// Of how many sources a majority has decided, at most, in the first [`YOUNG`]. When one more is heard, what fewer have decided is decided
+    /// Of how many sources a majority has decided, at most, within [`YOUNG`] of the first that was heard. When one more is heard, what fewer have decided is decided
     /// anew: it may be the word of a liar and of another source that is too vague to contradict it.
     pub const fn electorate(&self) -> usize {
         self.electorate

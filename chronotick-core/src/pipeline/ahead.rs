@@ -226,7 +226,8 @@ impl<
         let ahead = track.line.x + track.line.r * h + f64::from(displacement);
         let offset = track.bank.reference().saturating_add(Span::from_secs_f64(ahead));
         // A curve that leads back into the confinement's middle is no news: the bound does not shrink for it. Between two
-        // nodes the reach is convex, so its largest value up to `at` is at a node or at `at` itself.
+        // nodes the reach is convex, so its largest value up to `at` is at a node or at `at` itself. Beyond the last one it grows for as long
+        // as the rate that is foreseen is one that the oscillator can have.
         let passed = curve[..=node].iter().enumerate().map(|(node, fused)| {
             let h = f64::from(self.fusion.horizon(node));
             let there = track.bank.at().saturating_add(Span::from_secs_f64(h));
